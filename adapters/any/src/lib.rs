@@ -1,0 +1,1 @@
+//! Opens any backend by URL.

@@ -1,0 +1,1 @@
+//! kvjob on redb.

@@ -1,0 +1,3 @@
+//! The kvjob command.
+
+fn main() {}

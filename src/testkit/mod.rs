@@ -1,0 +1,1 @@
+//! For those who write an adapter or test their handlers.
