@@ -8,8 +8,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A moment of wall-clock time: microseconds since 1970-01-01T00:00:00Z, from the year -9999 to
-/// 9999. Prints, reads and serialises as RFC 3339 in UTC.
+/// A moment of wall-clock time: microseconds since 1970-01-01T00:00:00Z, from the year 1 to 9999.
+/// Prints, reads and serialises as RFC 3339 in UTC.
 ///
 /// ```
 /// use kvjob::clock::Timestamp;
@@ -21,8 +21,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// The earliest: 0000-01-01T00:00:00Z lies above it, any real time does.
-    pub const MIN: Self = Self(-377_705_023_201_000_000);
+    /// The earliest: 0001-01-01T00:00:00Z.
+    pub const MIN: Self = Self(-62_135_596_800_000_000);
     /// The latest: 9999-12-30T22:00:00.999999Z.
     pub const MAX: Self = Self(253_402_207_200_999_999);
 

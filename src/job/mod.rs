@@ -1,1 +1,33 @@
-//! The job model.
+//! The job floor: what a job is, the traits of a job [`Store`], and [`KvStore`], which makes one
+//! of any [`kv::Store`](crate::kv::Store) with [`Atomic`](crate::kv::Atomic).
+//!
+//! Nothing here knows a backend or a handler. Where code rests on a rule of the protocol, it
+//! names the rule's number.
+
+mod backoff;
+mod error;
+mod id;
+mod kv_store;
+mod lease;
+mod log;
+mod model;
+mod new;
+mod payload;
+mod query;
+mod stats;
+mod store;
+
+pub use backoff::Backoff;
+pub use error::{Error, Result};
+pub use id::{JobId, ParseJobIdError};
+pub use kv_store::{KvStore, Options};
+pub use lease::{Beat, Claim, Claimed, Claims, Failure, Lease, Outcome, Retry, Selector};
+pub use log::{Level, LogLine};
+pub use model::{Job, Lane, State, Step};
+pub use new::{
+    DEFAULT_MAX_ATTEMPTS, Enqueued, MAX_FLAG, MAX_FLAGS, MAX_KEY, MAX_TASK, MAX_TENANT, NewJob,
+};
+pub use payload::Payload;
+pub use query::{Cursor, LogQuery, Page, Query};
+pub use stats::{Quarantined, Stats};
+pub use store::{LogStore, QueueStore, StateStore, Store};

@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
 
 /// The result of an operation on a store.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -45,12 +46,16 @@ pub enum ErrorKind {
 /// Why a store could not do what it was asked: what was attempted, on what, and why it failed.
 ///
 /// Display gives one sentence; the backend's own error is the [`source`](StdError::source).
+///
+/// Cloning is cheap enough to answer many callers of one group with it.
+#[derive(Clone)]
 pub struct Error(Box<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     kind: ErrorKind,
     message: String,
-    source: Option<Box<dyn StdError + Send + Sync>>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 impl Error {
@@ -67,7 +72,7 @@ impl Error {
     /// The same with the backend's own error kept as its source.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        self.0.source = Some(source.into());
+        self.0.source = Some(Arc::from(source.into()));
         self
     }
 

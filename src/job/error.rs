@@ -1,0 +1,52 @@
+//! Why a job store could not do what it was asked.
+
+use super::JobId;
+use crate::kv;
+
+/// The result of an operation on a job store.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a job store could not do what it was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The lease is over: it ran out and was taken back, or its job was ended or given back
+    /// before. Nothing was changed; whatever the holder did may be done again by another.
+    #[error("the lease on job {id} (epoch {epoch}) is over: {reason}")]
+    LeaseLost {
+        /// The job.
+        id: JobId,
+        /// The epoch the caller stated.
+        epoch: u64,
+        /// What the store found instead.
+        reason: String,
+    },
+    /// What was asked for cannot be; nothing was changed.
+    #[error("{message} [{code}]")]
+    Invalid {
+        /// A stable name for the mistake, such as `task-too-long`.
+        code: &'static str,
+        /// What is wrong and what would be right.
+        message: String,
+    },
+    /// The store was stopped.
+    #[error("the job store is stopped: open it again to go on")]
+    Stopped,
+    /// The store below failed.
+    #[error(transparent)]
+    Store(#[from] kv::Error),
+}
+
+impl Error {
+    pub(crate) fn invalid(code: &'static str, message: impl Into<String>) -> Self {
+        Self::Invalid {
+            code,
+            message: message.into(),
+        }
+    }
+
+    /// Whether the same call may succeed when simply made again.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_retryable())
+    }
+}

@@ -1,0 +1,85 @@
+//! A job store of any key-value store.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::{Clock, SystemClock};
+
+/// How a [`KvStore`](super::KvStore) is opened.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub(crate) namespace: String,
+    pub(crate) max_payload: usize,
+    pub(crate) max_skew: Option<Duration>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl Default for Options {
+    /// Namespace `kvjob`, payloads up to 1 MiB, the system's clock.
+    fn default() -> Self {
+        Self {
+            namespace: "kvjob".to_owned(),
+            max_payload: 1 << 20,
+            max_skew: None,
+            clock: Arc::new(SystemClock),
+        }
+    }
+}
+
+impl Options {
+    /// Where in the store this job store lives: 1 to 32 bytes of UTF-8. Several job stores share
+    /// one backend under different namespaces.
+    #[must_use]
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = namespace.into();
+        self
+    }
+
+    /// The largest payload in bytes, up to what the store's values can hold.
+    #[must_use]
+    pub fn max_payload(mut self, bytes: usize) -> Self {
+        self.max_payload = bytes;
+        self
+    }
+
+    /// How far the clocks of the processes that share the store may be apart: leases are taken
+    /// back only this much after their deadline. 10 s on a shared store where not said, 0 on an
+    /// exclusive one.
+    #[must_use]
+    pub fn max_skew(mut self, skew: Duration) -> Self {
+        self.max_skew = Some(skew);
+        self
+    }
+
+    /// The clock, and the source of ids, tokens and jitter.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+}
+
+/// A job store of any [`kv::Store`](crate::kv::Store) with [`Atomic`](crate::kv::Atomic).
+pub struct KvStore(());
+
+impl fmt::Debug for KvStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KvStore").finish_non_exhaustive()
+    }
+}
+
+impl KvStore {
+    /// Opens (and [starts](super::Store::start)) the job store that lives in `store`.
+    ///
+    /// # Errors
+    /// As [`start`](super::Store::start); [`Unsupported`](crate::kv::ErrorKind::Unsupported) if
+    /// the store has no [`Atomic`](crate::kv::Atomic).
+    #[expect(clippy::unused_async)]
+    pub async fn open(
+        _store: Arc<dyn crate::kv::Store>,
+        _options: Options,
+    ) -> super::Result<Arc<dyn super::Store>> {
+        Err(super::Error::Stopped)
+    }
+}

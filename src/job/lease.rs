@@ -1,0 +1,208 @@
+//! Taking jobs for a while, and what becomes of them.
+
+use std::time::Duration;
+
+use super::{Job, JobId, State};
+use crate::clock::Timestamp;
+
+/// A request for jobs to work on.
+///
+/// ```
+/// use std::time::Duration;
+/// use kvjob::job::Claim;
+/// let claim = Claim::new("worker-1").tasks(["send-mail"]).max(16).lease(Duration::from_secs(60));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Claim {
+    pub(crate) worker: String,
+    pub(crate) max: usize,
+    pub(crate) lease: Duration,
+    pub(crate) selector: Selector,
+}
+
+/// Which lanes a claim takes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Selector {
+    /// The tasks, sorted; `None` for all.
+    pub(crate) tasks: Option<Vec<String>>,
+    /// The tenant; `None` for all.
+    pub(crate) tenant: Option<String>,
+    /// Flags no job may have.
+    pub(crate) forbidden_flags: Vec<String>,
+}
+
+impl Selector {
+    pub(crate) fn wants(&self, lane: &super::Lane) -> bool {
+        self.tasks
+            .as_ref()
+            .is_none_or(|tasks| tasks.binary_search(&lane.task).is_ok())
+            && self
+                .tenant
+                .as_ref()
+                .is_none_or(|tenant| *tenant == lane.tenant)
+            && !lane
+                .flags
+                .iter()
+                .any(|flag| self.forbidden_flags.contains(flag))
+    }
+}
+
+impl Claim {
+    /// The lease where none is asked for: five minutes.
+    pub const DEFAULT_LEASE: Duration = Duration::from_secs(300);
+    /// The most jobs one claim gets, however many it asks for.
+    pub const MOST: usize = 1024;
+
+    /// One job of any task for this worker, whose name the history will show.
+    pub fn new(worker: impl Into<String>) -> Self {
+        Self {
+            worker: worker.into(),
+            max: 1,
+            lease: Self::DEFAULT_LEASE,
+            selector: Selector::default(),
+        }
+    }
+
+    /// Up to this many jobs, at most [`MOST`](Self::MOST).
+    #[must_use]
+    pub fn max(mut self, max: usize) -> Self {
+        self.max = max.min(Self::MOST);
+        self
+    }
+
+    /// How long the jobs are this worker's alone, unless it extends the time by a heartbeat.
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// Only jobs of these tasks.
+    #[must_use]
+    pub fn tasks(mut self, tasks: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let mut tasks: Vec<String> = tasks.into_iter().map(Into::into).collect();
+        tasks.sort();
+        self.selector.tasks = Some(tasks);
+        self
+    }
+
+    /// Only jobs of this tenant.
+    #[must_use]
+    pub fn tenant(mut self, tenant: impl Into<String>) -> Self {
+        self.selector.tenant = Some(tenant.into());
+        self
+    }
+
+    /// No jobs that carry this flag.
+    #[must_use]
+    pub fn forbid_flag(mut self, flag: impl Into<String>) -> Self {
+        self.selector.forbidden_flags.push(flag.into());
+        self
+    }
+}
+
+/// The right to a job, until its deadline: each operation that ends or extends it states the
+/// epoch, and one that is stale changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Lease {
+    /// The job.
+    pub id: JobId,
+    /// Which lease of this job it is.
+    pub epoch: u64,
+    /// When it ends, unless extended.
+    pub deadline: Timestamp,
+}
+
+/// A job a claim got, and the lease on it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Claimed {
+    /// The job, running.
+    pub job: Job,
+    /// The right to it.
+    pub lease: Lease,
+}
+
+/// What a claim got.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Claims {
+    /// The jobs, in the order in which they are to run; none if nothing is due.
+    pub jobs: Vec<Claimed>,
+    /// When the next scheduled job will be due, if any is scheduled (of any task).
+    pub next_due: Option<Timestamp>,
+}
+
+/// How an attempt failed.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    pub(crate) error: String,
+    pub(crate) timed_out: bool,
+    pub(crate) retry: Retry,
+}
+
+/// What a failed attempt asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Retry {
+    /// Another attempt after the job's backoff, if it has one left.
+    #[default]
+    Backoff,
+    /// Another attempt after this time, if it has one left.
+    After(Duration),
+    /// No other attempt.
+    Never,
+}
+
+impl Failure {
+    /// A failed attempt, to be made again after the job's backoff.
+    pub fn new(error: impl Into<String>) -> Self {
+        Self {
+            error: error.into(),
+            timed_out: false,
+            retry: Retry::Backoff,
+        }
+    }
+
+    /// An attempt that took too long, to be made again after the job's backoff. Out of attempts,
+    /// the job ends as [`State::TimedOut`].
+    pub fn timed_out(error: impl Into<String>) -> Self {
+        Self {
+            timed_out: true,
+            ..Self::new(error)
+        }
+    }
+
+    /// When to try again.
+    #[must_use]
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.retry = retry;
+        self
+    }
+}
+
+/// What a heartbeat found for one lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Beat {
+    /// The lease lives on until this deadline.
+    Extended {
+        /// The new deadline.
+        deadline: Timestamp,
+        /// Whether the job was asked to stop.
+        cancel_requested: bool,
+    },
+    /// The lease is over.
+    Lost,
+}
+
+/// What a failed attempt led to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// What the job became: scheduled or ready for another attempt, or final.
+    pub state: State,
+    /// When it will be due again, if it waits.
+    pub run_at: Option<Timestamp>,
+}

@@ -1,0 +1,217 @@
+//! A job to be stored.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{Backoff, Error, Job, Lane, Payload, Result};
+use crate::clock::Timestamp;
+
+/// Longest task name, in bytes of UTF-8.
+pub const MAX_TASK: usize = 128;
+/// Longest tenant, in bytes of UTF-8.
+pub const MAX_TENANT: usize = 64;
+/// Longest job key, in bytes of UTF-8.
+pub const MAX_KEY: usize = 512;
+/// Most flags of a job.
+pub const MAX_FLAGS: usize = 16;
+/// Longest flag, in bytes of UTF-8.
+pub const MAX_FLAG: usize = 64;
+/// Attempts a job gets where it does not say.
+pub const DEFAULT_MAX_ATTEMPTS: u32 = 25;
+
+/// A job to be stored: a task, its arguments, and what else is known.
+///
+/// ```
+/// use kvjob::job::NewJob;
+/// let job = NewJob::new("send-mail", &["ada@example.org"])?.priority(-5).max_attempts(3);
+/// # kvjob::job::Result::Ok(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct NewJob {
+    pub(crate) lane: Lane,
+    pub(crate) payload: Payload,
+    pub(crate) priority: i16,
+    pub(crate) run_at: Option<Timestamp>,
+    pub(crate) max_attempts: u32,
+    pub(crate) backoff: Backoff,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) key: Option<NewKey>,
+}
+
+/// A job key to be stored.
+#[derive(Clone, Debug)]
+pub(crate) struct NewKey {
+    pub(crate) text: String,
+    pub(crate) retain: bool,
+}
+
+impl NewJob {
+    /// A job for this task with the JSON of `payload`.
+    ///
+    /// # Errors
+    /// As [`Payload::of`]. Names and sizes are checked when it is enqueued.
+    pub fn new<T: Serialize + ?Sized>(task: impl Into<String>, payload: &T) -> Result<Self> {
+        Ok(Self::with_payload(task, Payload::of(payload)?))
+    }
+
+    /// A job for this task with this payload.
+    pub fn with_payload(task: impl Into<String>, payload: Payload) -> Self {
+        Self {
+            lane: Lane {
+                task: task.into(),
+                ..Lane::default()
+            },
+            payload,
+            priority: 0,
+            run_at: None,
+            max_attempts: DEFAULT_MAX_ATTEMPTS,
+            backoff: Backoff::default(),
+            timeout: None,
+            key: None,
+        }
+    }
+
+    /// Lower runs first; 0 where not said.
+    #[must_use]
+    pub fn priority(mut self, priority: i16) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// Not before this time; at once where not said.
+    #[must_use]
+    pub fn run_at(mut self, run_at: impl Into<Option<Timestamp>>) -> Self {
+        self.run_at = run_at.into();
+        self
+    }
+
+    /// The most attempts it gets, at least 1; 25 where not said.
+    #[must_use]
+    pub fn max_attempts(mut self, max_attempts: u32) -> Self {
+        self.max_attempts = max_attempts;
+        self
+    }
+
+    /// How long it waits after a failed attempt.
+    #[must_use]
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
+    }
+
+    /// How long an attempt may take; any time where not said.
+    #[must_use]
+    pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.timeout = timeout.into();
+        self
+    }
+
+    /// A job key: while a job of this tenant has this key, enqueueing another returns the one
+    /// that is there, unchanged but for its revision (the mode `unsafe_dedupe`). The key is free
+    /// again when its job completes.
+    #[must_use]
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(NewKey {
+            text: key.into(),
+            retain: false,
+        });
+        self
+    }
+
+    /// As [`key`](Self::key), but the key stays taken until the job is purged.
+    #[must_use]
+    pub fn retained_key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(NewKey {
+            text: key.into(),
+            retain: true,
+        });
+        self
+    }
+
+    /// A tenant of its own: claims may ask for one tenant's jobs, job keys are a tenant's own.
+    #[must_use]
+    pub fn tenant(mut self, tenant: impl Into<String>) -> Self {
+        self.lane.tenant = tenant.into();
+        self
+    }
+
+    /// A flag: claims may forbid flags.
+    #[must_use]
+    pub fn flag(mut self, flag: impl Into<String>) -> Self {
+        self.lane.flags.push(flag.into());
+        self
+    }
+
+    /// Checks names and sizes and brings the flags in order.
+    pub(crate) fn checked(mut self, max_payload: usize) -> Result<Self> {
+        check_text("task", &self.lane.task, 1, MAX_TASK)?;
+        check_text("tenant", &self.lane.tenant, 0, MAX_TENANT)?;
+        self.lane.flags.sort();
+        self.lane.flags.dedup();
+        if self.lane.flags.len() > MAX_FLAGS {
+            let count = self.lane.flags.len();
+            return Err(Error::invalid(
+                "too-many-flags",
+                format!("{count} flags are more than the {MAX_FLAGS} a job may have"),
+            ));
+        }
+        for flag in &self.lane.flags {
+            check_text("flag", flag, 1, MAX_FLAG)?;
+        }
+        if let Some(key) = &self.key {
+            check_text("job key", &key.text, 1, MAX_KEY)?;
+        }
+        if self.max_attempts == 0 {
+            return Err(Error::invalid(
+                "max-attempts-zero",
+                "max_attempts must be at least 1",
+            ));
+        }
+        let size = self.payload.as_str().len();
+        if size > max_payload {
+            return Err(Error::invalid(
+                "payload-too-large",
+                format!(
+                    "a payload of {size} bytes is over the limit of {max_payload}: store it elsewhere and enqueue where it is"
+                ),
+            ));
+        }
+        Ok(self)
+    }
+}
+
+/// Refuses texts that are too short, too long, or hold control characters.
+pub(crate) fn check_text(what: &str, text: &str, shortest: usize, longest: usize) -> Result<()> {
+    let complain = |code, problem: String| Err(Error::invalid(code, format!("{what} {problem}")));
+    if text.len() < shortest {
+        return complain("empty-name", "must not be empty".to_owned());
+    }
+    if text.len() > longest {
+        let start: String = text.chars().take(24).collect();
+        return complain(
+            "name-too-long",
+            format!(
+                "{start:?}... of {} bytes is over the limit of {longest}",
+                text.len()
+            ),
+        );
+    }
+    if text.chars().any(char::is_control) {
+        return complain(
+            "control-character",
+            format!("{text:?} holds a control character"),
+        );
+    }
+    Ok(())
+}
+
+/// What became of an enqueue.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Enqueued {
+    /// The job: the new one, or the one that had its key already.
+    pub job: Job,
+    /// Whether it is new.
+    pub is_new: bool,
+}

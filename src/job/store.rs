@@ -1,0 +1,221 @@
+//! The traits of a job store.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use super::{
+    Beat, Claim, Claims, Cursor, Enqueued, Failure, Job, JobId, Lease, Level, LogLine, LogQuery,
+    NewJob, Outcome, Page, Quarantined, Query, Result, Selector, Stats, Step,
+};
+use crate::clock::Timestamp;
+use crate::kv::Health;
+
+/// Putting jobs in and getting them out, with a lease or without.
+///
+/// Every operation is durable, as far as the store below was opened to be, once it returned
+/// `Ok`. Those that state a lease fail with [`LeaseLost`](super::Error::LeaseLost) and change
+/// nothing if it is over.
+#[async_trait]
+pub trait QueueStore: Send + Sync {
+    /// Stores a job.
+    ///
+    /// # Errors
+    /// [`Invalid`](super::Error::Invalid) for names and sizes that cannot be, or what the store
+    /// says.
+    async fn enqueue(&self, job: NewJob) -> Result<Enqueued>;
+
+    /// Stores jobs, each for itself, in this order and in few commits; the answers stand in the
+    /// same order. All are checked before the first is stored.
+    ///
+    /// # Errors
+    /// As [`enqueue`](Self::enqueue); if the store fails part-way, some jobs may be stored.
+    async fn enqueue_many(&self, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>>;
+
+    /// Takes due jobs in the order of priority, `run_at` and id, each for the time of a lease.
+    /// An attempt is counted here.
+    ///
+    /// # Errors
+    /// What the store says.
+    async fn claim(&self, claim: Claim) -> Result<Claims>;
+
+    /// Extends leases to `extend` from now. The answers stand in the order of the leases.
+    ///
+    /// # Errors
+    /// What the store says.
+    async fn heartbeat(&self, leases: &[Lease], extend: Duration) -> Result<Vec<Beat>>;
+
+    /// The job is done.
+    ///
+    /// # Errors
+    /// [`LeaseLost`](super::Error::LeaseLost), or what the store says.
+    async fn complete(&self, lease: &Lease) -> Result<()>;
+
+    /// The attempt failed: the job waits for the next one, or is final.
+    ///
+    /// # Errors
+    /// As [`complete`](Self::complete).
+    async fn fail(&self, lease: &Lease, failure: Failure) -> Result<Outcome>;
+
+    /// The job is to be done later; this attempt is not counted.
+    ///
+    /// # Errors
+    /// As [`complete`](Self::complete).
+    async fn snooze(&self, lease: &Lease, until: Timestamp) -> Result<()>;
+
+    /// The job is given back to wait where it stood; this attempt is not counted.
+    ///
+    /// # Errors
+    /// As [`complete`](Self::complete).
+    async fn abandon(&self, lease: &Lease) -> Result<()>;
+
+    /// Takes back the leases that are past their deadline: each counts as a failed attempt.
+    /// Claims do it now and then by themselves. Returns the jobs.
+    ///
+    /// # Errors
+    /// What the store says.
+    async fn expire(&self) -> Result<Vec<JobId>>;
+
+    /// Takes the next due job out of the queue for good, without a lease. Two callers never get
+    /// the same one; a caller that dies with it has lost it.
+    ///
+    /// # Errors
+    /// What the store says.
+    async fn dequeue_next(&self, from: &Selector) -> Result<Option<Job>>;
+
+    /// Takes this job out of the queue for good if it waits.
+    ///
+    /// # Errors
+    /// What the store says.
+    async fn dequeue(&self, id: JobId) -> Result<Option<Job>>;
+
+    /// The waiting jobs in the order in which they would be claimed: due ones, then scheduled
+    /// ones.
+    ///
+    /// # Errors
+    /// What the store says.
+    async fn list(&self, limit: usize, cursor: Option<Cursor>) -> Result<Page<Job>>;
+
+    /// Calls off the jobs of this query, a page at a time: waiting ones end at once, running ones
+    /// are asked to stop. Returns the jobs it changed.
+    ///
+    /// # Errors
+    /// What the store says.
+    async fn cancel(&self, query: &Query) -> Result<Page<Job>>;
+
+    /// Lets the failed, canceled and timed-out jobs of this query wait again, with all their
+    /// attempts, a page at a time. Returns the jobs it changed.
+    ///
+    /// # Errors
+    /// What the store says.
+    async fn retry(&self, query: &Query) -> Result<Page<Job>>;
+
+    /// Removes the final jobs of this query with all that belongs to them, a page at a time.
+    /// Returns their ids.
+    ///
+    /// # Errors
+    /// What the store says.
+    async fn purge(&self, query: &Query) -> Result<Page<JobId>>;
+
+    /// Changes whenever something may have become claimable in a way this process can see. A
+    /// hint, which may come without cause.
+    fn activity(&self) -> watch::Receiver<u64>;
+}
+
+/// Asking for jobs and their history.
+#[async_trait]
+pub trait StateStore: Send + Sync {
+    /// A job by its id, or `None`.
+    ///
+    /// # Errors
+    /// [`Corrupt`](crate::kv::ErrorKind::Corrupt) or [`TooNew`](crate::kv::ErrorKind::TooNew) if
+    /// it cannot be read, or what the store says.
+    async fn get(&self, id: JobId) -> Result<Option<Job>>;
+
+    /// The jobs of a query, a page at a time, in the order in which they were stored; a query
+    /// for failed, canceled or timed-out ones only, in the order in which they ended.
+    ///
+    /// # Errors
+    /// What the store says.
+    async fn lookup(&self, query: &Query) -> Result<Page<Job>>;
+
+    /// A job's steps, oldest first; none if there is no such job. At the cost of the answer.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    async fn history(&self, id: JobId) -> Result<Vec<Step>>;
+
+    /// How many jobs are in which state, by task: counted one by one, a page at a time.
+    ///
+    /// # Errors
+    /// What the store says.
+    async fn stats(&self) -> Result<Stats>;
+
+    /// Records that could not be read and were put aside, a page at a time.
+    ///
+    /// # Errors
+    /// What the store says.
+    async fn quarantine(&self, limit: usize, cursor: Option<Cursor>) -> Result<Page<Quarantined>>;
+}
+
+/// Writing and reading a job's log.
+#[async_trait]
+pub trait LogStore: Send + Sync {
+    /// Adds a line to a job's log. It rides along with the store's next commit, is stored within
+    /// 100 ms if there is none, and before any operation of this store that is called later.
+    ///
+    /// # Errors
+    /// [`Stopped`](super::Error::Stopped), or
+    /// [`Invalid`](super::Error::Invalid) (`log-line-too-large`).
+    async fn log(
+        &self,
+        id: JobId,
+        level: Level,
+        message: String,
+        fields: BTreeMap<String, String>,
+    ) -> Result<()>;
+
+    /// The lines of a job's log, oldest first, a page at a time.
+    ///
+    /// # Errors
+    /// What the store says.
+    async fn logs(&self, query: &LogQuery) -> Result<Page<LogLine>>;
+}
+
+/// A job store: all of the above, and its own life.
+#[async_trait]
+pub trait Store: QueueStore + StateStore + LogStore + Debug + 'static {
+    /// What the store below is called, such as `redb`.
+    fn name(&self) -> &str;
+
+    /// Gets ready: checks the format and, where this process alone has the store, takes back
+    /// the leases of dead ones. Calling it again changes nothing.
+    ///
+    /// # Errors
+    /// [`TooNew`](crate::kv::ErrorKind::TooNew) for a format from the future, or what the store
+    /// says.
+    async fn start(&self) -> Result<()>;
+
+    /// Finishes what was begun and stores what was logged; afterwards changes answer
+    /// [`Stopped`](super::Error::Stopped). The store below goes on: it may have other users.
+    /// Calling it again changes nothing.
+    ///
+    /// # Errors
+    /// What the store says.
+    async fn stop(&self) -> Result<()>;
+
+    /// Removes every job of this namespace, with all that belongs to them, and nothing else.
+    ///
+    /// # Errors
+    /// What the store says.
+    async fn clear(&self) -> Result<()>;
+
+    /// What would surprise a user.
+    ///
+    /// # Errors
+    /// What the store says.
+    async fn health(&self) -> Result<Health>;
+}
