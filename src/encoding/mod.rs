@@ -1,5 +1,5 @@
 //! Bytes with a meaning: keys whose byte order is the order of what they say ([`mod@tuple`]), and
-//! values that still can be read by a later version (records, to come).
+//! values that still can be read by a later version ([`record`]).
 //!
 //! What a key or a record of kvjob *contains* is the business of the floors above; this one knows
 //! neither jobs nor any store. Keys follow the public [tuple format of FoundationDB][tuples];
@@ -12,6 +12,7 @@
 //! [tuples]: https://github.com/apple/foundationdb/blob/main/design/tuple.md
 //! [bincode]: https://docs.rs/bincode/2.0.1/bincode/spec/index.html
 
+pub mod record;
 pub mod tuple;
 
 #[cfg(test)]
