@@ -44,3 +44,11 @@ pub struct LogLine {
     /// What else is known, by name.
     pub fields: BTreeMap<String, String>,
 }
+
+/// What stands under a `log` key; the time stands in the key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StoredLine {
+    pub(crate) level: Level,
+    pub(crate) message: String,
+    pub(crate) fields: BTreeMap<String, String>,
+}

@@ -6,16 +6,21 @@
 
 mod backoff;
 mod error;
+mod header;
 mod id;
+mod keys;
 mod kv_store;
 mod lease;
 mod log;
 mod model;
 mod new;
+mod ops;
 mod payload;
+mod place;
 mod query;
 mod stats;
 mod store;
+mod transition;
 
 pub use backoff::Backoff;
 pub use error::{Error, Result};

@@ -19,6 +19,8 @@ pub struct Stats {
     pub tasks: BTreeMap<String, BTreeMap<State, u64>>,
     /// Records put aside because they could not be read.
     pub quarantined: u64,
+    /// Headers that cannot be read and are not put aside yet: no claim has met them.
+    pub unreadable: u64,
     /// Records of a newer version, left alone.
     pub too_new: u64,
 }

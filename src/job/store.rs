@@ -106,6 +106,12 @@ pub trait QueueStore: Send + Sync {
     /// What the store says.
     async fn cancel(&self, query: &Query) -> Result<Page<Job>>;
 
+    /// The jobs that this store has leased to its callers and that were asked to stop since.
+    ///
+    /// # Errors
+    /// What the store says.
+    async fn canceled(&self) -> Result<Vec<JobId>>;
+
     /// Lets the failed, canceled and timed-out jobs of this query wait again, with all their
     /// attempts, a page at a time. Returns the jobs it changed.
     ///

@@ -1,6 +1,5 @@
-//! A job store of any key-value store.
+//! How a job store is opened.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,29 +56,5 @@ impl Options {
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
-    }
-}
-
-/// A job store of any [`kv::Store`](crate::kv::Store) with [`Atomic`](crate::kv::Atomic).
-pub struct KvStore(());
-
-impl fmt::Debug for KvStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KvStore").finish_non_exhaustive()
-    }
-}
-
-impl KvStore {
-    /// Opens (and [starts](super::Store::start)) the job store that lives in `store`.
-    ///
-    /// # Errors
-    /// As [`start`](super::Store::start); [`Unsupported`](crate::kv::ErrorKind::Unsupported) if
-    /// the store has no [`Atomic`](crate::kv::Atomic).
-    #[expect(clippy::unused_async)]
-    pub async fn open(
-        _store: Arc<dyn crate::kv::Store>,
-        _options: Options,
-    ) -> super::Result<Arc<dyn super::Store>> {
-        Err(super::Error::Stopped)
     }
 }

@@ -1,0 +1,482 @@
+//! The key space: which key holds what. Keys are tuples of [`encoding::tuple`](crate::encoding::tuple).
+//!
+//! Every key begins with the namespace and the number of its space. A key that is built here is at
+//! most 300 bytes long, so that it fits every backend we know (LMDB: 511).
+//!
+//! | space | then | value |
+//! |---|---|---|
+//! | job | id | the [header](super::header::Header) |
+//! | payload | id | arguments that are too large for the header, as JSON |
+//! | ready | tenant, task, hash of the flags, priority, `run_at`, id | a [`Waiting`] |
+//! | scheduled | `run_at`, id | a [`Waiting`] |
+//! | worker | incarnation, slot | who holds which jobs |
+//! | attention | `ended_at`, id | nothing: failed, canceled and timed-out jobs |
+//! | unique | hash of tenant and job key | the key in full, the id |
+//! | history | id, number of the first step | steps that were spilled from the header |
+//! | log | id, time, writer | a log line |
+//! | signal | incarnation, id | nothing: cancel requests |
+//! | quarantine | a copy of the key | a record that could not be read |
+//! | format | | the format's version |
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::{Error, JobId, Lane, Result};
+use crate::clock::Timestamp;
+use crate::encoding::tuple::{DecodeError, Reader, Tuple};
+use crate::kv::{self, Key};
+
+/// Longest namespace, in bytes of UTF-8.
+pub(crate) const MAX_NAMESPACE: usize = 32;
+
+#[derive(Clone, Copy)]
+enum Space {
+    Format = 1,
+    Job = 2,
+    Payload = 3,
+    Ready = 4,
+    Scheduled = 5,
+    // 6 and 7 are kept for `wait` and `queue`, the serial queues.
+    Worker = 8,
+    Attention = 9,
+    // 10 is kept for `lane`, the settings of lanes.
+    Unique = 11,
+    History = 12,
+    Log = 13,
+    Signal = 14,
+    Quarantine = 15,
+}
+
+/// What stands under a `ready` or `scheduled` key: what the header also says, but is needed
+/// before the header is read. Nothing at all where it is the default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Waiting {
+    /// The lane and priority of a scheduled job; a ready job's stand in its key, except for the
+    /// full text of its flags.
+    pub(crate) lane: Lane,
+    pub(crate) priority: i16,
+    /// Whether the payload has a key of its own, so that a claim can read it along.
+    pub(crate) payload_stored: bool,
+}
+
+/// Builds and reads the keys of one namespace.
+#[derive(Clone, Debug)]
+pub(crate) struct KeySpace {
+    namespace: Key,
+}
+
+/// Where a job stands within its lane: the encoded (priority, `run_at`, id), compared as bytes.
+pub(crate) type Position = Box<[u8]>;
+
+/// What a `ready` key says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ReadyKey {
+    pub(crate) tenant: String,
+    pub(crate) task: String,
+    pub(crate) flags: [u8; 16],
+    pub(crate) priority: i16,
+    pub(crate) run_at: Timestamp,
+    pub(crate) id: JobId,
+    /// How many bytes of the key name the lane.
+    pub(crate) lane_len: usize,
+}
+
+impl KeySpace {
+    pub(crate) fn new(namespace: &str) -> Result<Self> {
+        super::new::check_text("namespace", namespace, 1, MAX_NAMESPACE)?;
+        Ok(Self {
+            namespace: Tuple::new().string(namespace).finish().into(),
+        })
+    }
+
+    /// The prefix of everything in the namespace.
+    pub(crate) fn everything(&self) -> Key {
+        self.namespace.clone()
+    }
+
+    fn space(&self, space: Space, room: usize) -> Tuple {
+        Tuple::after(self.namespace.as_bytes(), room + 2).uint(space as u64)
+    }
+
+    fn of_job(&self, space: Space, id: JobId) -> Tuple {
+        self.space(space, 40).uuid(id.as_bytes())
+    }
+
+    fn prefix(&self, space: Space) -> Key {
+        self.space(space, 0).finish().into()
+    }
+
+    pub(crate) fn format(&self) -> Key {
+        self.prefix(Space::Format)
+    }
+
+    pub(crate) fn jobs(&self) -> Key {
+        self.prefix(Space::Job)
+    }
+
+    pub(crate) fn job(&self, id: JobId) -> Key {
+        self.of_job(Space::Job, id).finish().into()
+    }
+
+    /// The id in a key of [`job`](Self::job).
+    pub(crate) fn job_id(&self, key: &Key) -> Result<JobId> {
+        self.read(Space::Job, key, |rest| {
+            rest.read_uuid().map(JobId::from_bytes)
+        })
+    }
+
+    pub(crate) fn payload(&self, id: JobId) -> Key {
+        self.of_job(Space::Payload, id).finish().into()
+    }
+
+    pub(crate) fn ready_all(&self) -> Key {
+        self.prefix(Space::Ready)
+    }
+
+    /// The prefix of a lane in `ready`.
+    pub(crate) fn lane(&self, lane: &Lane) -> Key {
+        self.space(Space::Ready, lane.tenant.len() + lane.task.len() + 64)
+            .string(&lane.tenant)
+            .string(&lane.task)
+            .uuid(&flags_hash(&lane.flags))
+            .finish()
+            .into()
+    }
+
+    pub(crate) fn position(priority: i16, run_at: Timestamp, id: JobId) -> Position {
+        Tuple::after(&[], 32)
+            .int(priority.into())
+            .int(run_at.as_micros())
+            .uuid(id.as_bytes())
+            .finish()
+            .into()
+    }
+
+    pub(crate) fn ready(&self, lane: &Lane, priority: i16, run_at: Timestamp, id: JobId) -> Key {
+        let lane = self.lane(lane);
+        Tuple::after(lane.as_bytes(), 32)
+            .int(priority.into())
+            .int(run_at.as_micros())
+            .uuid(id.as_bytes())
+            .finish()
+            .into()
+    }
+
+    pub(crate) fn read_ready(&self, key: &Key) -> Result<ReadyKey> {
+        self.read(Space::Ready, key, |rest| {
+            let (tenant, task) = (rest.read_string()?.into(), rest.read_string()?.into());
+            let flags = rest.read_uuid()?;
+            let (priority, run_at) = (rest.read_i64()?, rest.read_i64()?);
+            let id = JobId::from_bytes(rest.read_uuid()?);
+            let position = Self::position(
+                i16::try_from(priority).unwrap_or(i16::MAX),
+                Timestamp::from_micros(run_at),
+                id,
+            );
+            Ok(ReadyKey {
+                tenant,
+                task,
+                flags,
+                priority: i16::try_from(priority).unwrap_or(i16::MAX),
+                run_at: Timestamp::from_micros(run_at),
+                id,
+                lane_len: key.len().saturating_sub(position.len()),
+            })
+        })
+    }
+
+    pub(crate) fn scheduled_all(&self) -> Key {
+        self.prefix(Space::Scheduled)
+    }
+
+    pub(crate) fn scheduled(&self, run_at: Timestamp, id: JobId) -> Key {
+        self.space(Space::Scheduled, 32)
+            .int(run_at.as_micros())
+            .uuid(id.as_bytes())
+            .finish()
+            .into()
+    }
+
+    pub(crate) fn read_scheduled(&self, key: &Key) -> Result<(Timestamp, JobId)> {
+        self.read_time_and_id(Space::Scheduled, key)
+    }
+
+    pub(crate) fn attention_all(&self) -> Key {
+        self.prefix(Space::Attention)
+    }
+
+    pub(crate) fn attention(&self, ended_at: Timestamp, id: JobId) -> Key {
+        self.space(Space::Attention, 32)
+            .int(ended_at.as_micros())
+            .uuid(id.as_bytes())
+            .finish()
+            .into()
+    }
+
+    pub(crate) fn read_attention(&self, key: &Key) -> Result<(Timestamp, JobId)> {
+        self.read_time_and_id(Space::Attention, key)
+    }
+
+    pub(crate) fn workers(&self) -> Key {
+        self.prefix(Space::Worker)
+    }
+
+    pub(crate) fn worker(&self, incarnation: &[u8; 16], slot: u64) -> Key {
+        self.space(Space::Worker, 32)
+            .uuid(incarnation)
+            .uint(slot)
+            .finish()
+            .into()
+    }
+
+    pub(crate) fn read_worker(&self, key: &Key) -> Result<([u8; 16], u64)> {
+        self.read(Space::Worker, key, |rest| {
+            Ok((rest.read_uuid()?, rest.read_u64()?))
+        })
+    }
+
+    pub(crate) fn unique(&self, tenant: &str, key: &str) -> Key {
+        let mut hash = Sha256::new();
+        hash.update(Tuple::new().string(tenant).string(key).finish());
+        self.space(Space::Unique, 20)
+            .uuid(&shortened(hash))
+            .finish()
+            .into()
+    }
+
+    pub(crate) fn histories(&self, id: JobId) -> Key {
+        self.of_job(Space::History, id).finish().into()
+    }
+
+    pub(crate) fn history(&self, id: JobId, first: u32) -> Key {
+        self.of_job(Space::History, id)
+            .uint(first.into())
+            .finish()
+            .into()
+    }
+
+    pub(crate) fn logs(&self, id: JobId) -> Key {
+        self.of_job(Space::Log, id).finish().into()
+    }
+
+    /// The writer tells apart what several processes write in the same microsecond; each of them
+    /// uses a microsecond once.
+    pub(crate) fn log(&self, id: JobId, at: Timestamp, writer: u64) -> Key {
+        self.of_job(Space::Log, id)
+            .int(at.as_micros())
+            .uint(writer)
+            .finish()
+            .into()
+    }
+
+    /// Where the log of a job begins that was written at or after this time: exclusive.
+    pub(crate) fn log_before(&self, id: JobId, at: Timestamp) -> Key {
+        self.of_job(Space::Log, id)
+            .int(at.as_micros())
+            .finish()
+            .into()
+    }
+
+    pub(crate) fn read_log(&self, key: &Key) -> Result<Timestamp> {
+        self.read(Space::Log, key, |rest| {
+            rest.read_uuid()?;
+            let at = Timestamp::from_micros(rest.read_i64()?);
+            rest.read_u64()?;
+            Ok(at)
+        })
+    }
+
+    pub(crate) fn signals(&self, incarnation: &[u8; 16]) -> Key {
+        self.space(Space::Signal, 20)
+            .uuid(incarnation)
+            .finish()
+            .into()
+    }
+
+    pub(crate) fn signal(&self, incarnation: &[u8; 16], id: JobId) -> Key {
+        self.space(Space::Signal, 40)
+            .uuid(incarnation)
+            .uuid(id.as_bytes())
+            .finish()
+            .into()
+    }
+
+    /// The job a signal is about.
+    pub(crate) fn signal_id(&self, key: &Key) -> Result<JobId> {
+        self.read(Space::Signal, key, |rest| {
+            rest.read_uuid()?;
+            rest.read_uuid().map(JobId::from_bytes)
+        })
+    }
+
+    pub(crate) fn quarantines(&self) -> Key {
+        self.prefix(Space::Quarantine)
+    }
+
+    /// Where the record of this key is put aside. The namespace is not repeated, so that the key
+    /// stays short.
+    pub(crate) fn quarantine(&self, key: &Key) -> Key {
+        let rest = key.as_bytes().strip_prefix(self.namespace.as_bytes());
+        let rest = rest.unwrap_or_else(|| key.as_bytes());
+        self.space(Space::Quarantine, rest.len() + 8)
+            .bytes(rest)
+            .finish()
+            .into()
+    }
+
+    fn read_time_and_id(&self, space: Space, key: &Key) -> Result<(Timestamp, JobId)> {
+        self.read(space, key, |rest| {
+            let time = Timestamp::from_micros(rest.read_i64()?);
+            Ok((time, JobId::from_bytes(rest.read_uuid()?)))
+        })
+    }
+
+    fn read<T>(
+        &self,
+        space: Space,
+        key: &Key,
+        read: impl FnOnce(&mut Reader<'_>) -> Result<T, DecodeError>,
+    ) -> Result<T> {
+        let corrupt = |reason: &dyn std::fmt::Display| {
+            let message = format!("the key {key} is not one kvjob wrote: {reason}");
+            Error::Store(kv::Error::new(kv::ErrorKind::Corrupt, message))
+        };
+        let prefix = self.prefix(space);
+        let rest = key.as_bytes().strip_prefix(prefix.as_bytes());
+        let rest = rest.ok_or_else(|| corrupt(&"it lies in another space"))?;
+        let mut reader = Reader::new(rest);
+        let value = read(&mut reader).map_err(|error| corrupt(&error))?;
+        reader.finish().map_err(|error| corrupt(&error))?;
+        Ok(value)
+    }
+}
+
+/// Behind every key that begins with `prefix`: no element of a tuple begins with 0xff.
+pub(crate) fn behind(prefix: &[u8]) -> kv::Cursor {
+    let mut key = prefix.to_vec();
+    key.push(0xff);
+    kv::Cursor::after(key)
+}
+
+/// Sixteen bytes for a set of flags; zeros for none.
+pub(crate) fn flags_hash(flags: &[String]) -> [u8; 16] {
+    if flags.is_empty() {
+        return [0; 16];
+    }
+    let mut text = Tuple::new();
+    for flag in flags {
+        text = text.string(flag);
+    }
+    let mut hash = Sha256::new();
+    hash.update(text.finish());
+    shortened(hash)
+}
+
+fn shortened(hash: Sha256) -> [u8; 16] {
+    let mut short = [0; 16];
+    for (to, from) in short.iter_mut().zip(hash.finalize()) {
+        *to = from;
+    }
+    short
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lane(task: &str, flags: &[&str]) -> Lane {
+        Lane {
+            tenant: String::new(),
+            task: task.to_owned(),
+            flags: flags.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    fn id(n: u8) -> JobId {
+        JobId::from_bytes([n; 16])
+    }
+
+    #[test]
+    fn the_longest_keys_fit_every_backend() {
+        let keys = KeySpace::new(&"n".repeat(MAX_NAMESPACE)).unwrap();
+        let lane = Lane {
+            tenant: "t".repeat(64),
+            task: "k".repeat(128),
+            flags: vec!["f".into()],
+        };
+        let ready = keys.ready(&lane, i16::MIN, Timestamp::MAX, id(0));
+        assert!(ready.len() <= 300, "{}", ready.len());
+        assert!(keys.quarantine(&ready).len() <= 400);
+    }
+
+    #[test]
+    fn a_ready_key_reads_back_and_names_its_lane() {
+        let keys = KeySpace::new("n").unwrap();
+        let lane = lane("mail", &["slow"]);
+        let run_at = Timestamp::from_micros(-7);
+        let key = keys.ready(&lane, -3, run_at, id(9));
+        let read = keys.read_ready(&key).unwrap();
+        assert_eq!((read.priority, read.run_at, read.id), (-3, run_at, id(9)));
+        assert_eq!((&*read.task, read.flags), ("mail", flags_hash(&lane.flags)));
+        assert_eq!(
+            &key.as_bytes()[..read.lane_len],
+            keys.lane(&lane).as_bytes()
+        );
+        assert_eq!(
+            &key.as_bytes()[read.lane_len..],
+            &*KeySpace::position(-3, run_at, id(9))
+        );
+    }
+
+    #[test]
+    fn ready_keys_sort_by_priority_then_time_then_id() {
+        let keys = KeySpace::new("n").unwrap();
+        let lane = lane("mail", &[]);
+        let at = Timestamp::from_micros;
+        let mut order = vec![
+            (i16::MIN, at(5), id(1)),
+            (-1, at(5), id(1)),
+            (0, at(-5), id(9)),
+            (0, at(5), id(1)),
+            (0, at(5), id(2)),
+            (0, at(300), id(0)),
+            (i16::MAX, at(0), id(0)),
+        ];
+        let built: Vec<Key> = order
+            .iter()
+            .map(|(p, t, i)| keys.ready(&lane, *p, *t, *i))
+            .collect();
+        assert!(built.is_sorted());
+        order.sort_by_key(|(p, t, i)| KeySpace::position(*p, *t, *i));
+        assert!(order.is_sorted());
+    }
+
+    #[test]
+    fn no_lane_is_a_prefix_of_another() {
+        let keys = KeySpace::new("n").unwrap();
+        let lanes = [
+            lane("a", &[]),
+            lane("a", &["x"]),
+            lane("ab", &[]),
+            lane("b", &[]),
+        ];
+        for one in &lanes {
+            for other in lanes.iter().filter(|other| *other != one) {
+                assert!(!keys.lane(one).starts_with(&keys.lane(other)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_foreign_key_is_corrupt_not_a_panic() {
+        let keys = KeySpace::new("n").unwrap();
+        for foreign in [
+            keys.job(id(1)),
+            keys.ready_all(),
+            Key::EMPTY,
+            Key::from(b"\xff\xff"),
+        ] {
+            assert!(keys.read_ready(&foreign).is_err());
+        }
+    }
+}

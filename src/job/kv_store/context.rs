@@ -1,0 +1,39 @@
+//! What an operation may know while it plans.
+
+use std::time::Duration;
+
+use super::super::keys::KeySpace;
+use super::held::Held;
+use super::lanes::Lanes;
+use super::stamps::Stamps;
+use crate::clock::{Clock, Timestamp};
+
+/// What an operation may know while it plans, besides what its [`View`](super::View) reads.
+pub(in crate::job) struct Context<'a> {
+    pub(in crate::job) keys: &'a KeySpace,
+    pub(in crate::job) clock: &'a dyn Clock,
+    pub(in crate::job) now: Timestamp,
+    /// Written into each step of this plan, so that it can be found again (rule 2).
+    pub(in crate::job) token: u64,
+    /// This start of the store.
+    pub(in crate::job) incarnation: [u8; 16],
+    pub(in crate::job) max_skew: Duration,
+    /// Changes and bytes a commit may have.
+    pub(in crate::job) max_changes: usize,
+    pub(in crate::job) max_bytes: usize,
+    pub(in crate::job) lanes: &'a Lanes,
+    pub(in crate::job) held: &'a Held,
+    pub(in crate::job) stamps: &'a Stamps,
+    /// Whether the lanes in memory may have missed what others did.
+    pub(in crate::job) lanes_stale: bool,
+    /// Until when leases are not taken back, for the wall clock made a step (rule 8), as
+    /// time left.
+    pub(in crate::job) since_step: Option<Duration>,
+}
+
+impl Context<'_> {
+    /// The time and writer of a new log line.
+    pub(in crate::job) fn log_stamp(&self) -> (Timestamp, u64) {
+        self.stamps.next(self.clock)
+    }
+}

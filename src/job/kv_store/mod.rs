@@ -1,0 +1,319 @@
+//! A job store of any key-value store.
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | `planner` | the task that plans operations together and commits them |
+//! | `view` | what a group of operations reads and is about to write |
+//! | `context` | what an operation may know besides |
+//! | `lanes`, `held`, `stamps` | what a process remembers: lanes with jobs, its leases, its log times |
+//! | `queue`, `state`, `logs` | the traits of a job store, one file each |
+
+mod context;
+mod held;
+mod lanes;
+mod logs;
+mod options;
+mod planner;
+mod queue;
+mod stamps;
+mod state;
+mod view;
+
+use std::fmt;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
+
+pub(in crate::job) use context::Context;
+pub(in crate::job) use held::{Entry, WorkerRecord};
+pub(in crate::job) use lanes::Known;
+pub use options::Options;
+pub(in crate::job) use view::{Effect, View};
+
+use self::planner::{Memory, Planner, Request, Waiter};
+use self::stamps::Stamps;
+use super::header;
+use super::id::IdSource;
+use super::keys::KeySpace;
+use super::ops::Operation;
+use super::ops::expire::Expire;
+use super::{Error, JobId, Result, Store};
+use crate::clock::{Clock, SystemClock};
+use crate::kv::{self, Change, ErrorKind, Health, Ownership};
+
+/// Requests that may wait for the planner; beyond that callers wait to send.
+const MOST_WAITING: usize = 4096;
+
+/// What tells this process from others in the incarnations of its stores (rule 7).
+static PROCESS: LazyLock<[u8; 8]> = LazyLock::new(|| SystemClock.random().to_be_bytes());
+
+/// The format of a namespace (rule 20).
+#[derive(Debug, Serialize, Deserialize)]
+struct Format {
+    /// The newest format of any record in it.
+    newest: u8,
+    /// The oldest software, by format, that may read it.
+    least_reader: u8,
+}
+
+/// A job store of any [`kv::Store`] with [`Atomic`](kv::Atomic).
+///
+/// Cloning it is cheap; all clones share one planner task, which ends with the last of them. It
+/// needs a tokio runtime with time enabled, and lives on the one it was opened on.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// use std::sync::Arc;
+/// use kvjob::job::{Claim, KvStore, NewJob, Options, QueueStore};
+/// use kvjob::kv::Memory;
+///
+/// let jobs = KvStore::open(Arc::new(Memory::new()), Options::default()).await?;
+/// jobs.enqueue(NewJob::new("greet", "world")?).await?;
+/// for claimed in jobs.claim(Claim::new("worker-1")).await?.jobs {
+///     assert_eq!(claimed.job.payload.parse::<String>()?, "world");
+///     jobs.complete(&claimed.lease).await?;
+/// }
+/// # kvjob::job::Result::Ok(()) }).unwrap();
+/// ```
+#[derive(Clone)]
+pub struct KvStore(Arc<Inner>);
+
+struct Inner {
+    store: Arc<dyn kv::Store>,
+    keys: KeySpace,
+    options: Options,
+    ids: IdSource,
+    stamps: Arc<Stamps>,
+    requests: mpsc::Sender<Request>,
+    activity: watch::Sender<u64>,
+    incarnation: [u8; 16],
+    started: Mutex<bool>,
+}
+
+impl fmt::Debug for KvStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KvStore")
+            .field("store", &self.0.store)
+            .field("options", &self.0.options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl KvStore {
+    /// Opens (and [starts](Store::start)) the job store that lives in `store`.
+    ///
+    /// # Errors
+    /// As [`start`](Store::start); [`Unsupported`](ErrorKind::Unsupported) if the store has no
+    /// [`Atomic`](kv::Atomic); [`Invalid`](Error::Invalid) for a namespace that cannot be.
+    pub async fn open(store: Arc<dyn kv::Store>, options: Options) -> Result<Self> {
+        let keys = KeySpace::new(&options.namespace)?;
+        if store.atomic().is_none() || !store.unique_keys() {
+            let message = format!(
+                "the store {} cannot hold jobs: that takes unique keys and commits of several changes as one",
+                store.name()
+            );
+            return Err(kv::Error::new(ErrorKind::Unsupported, message).into());
+        }
+        let clock = &options.clock;
+        let mut incarnation = [0; 16];
+        for (to, from) in incarnation
+            .iter_mut()
+            .zip(PROCESS.iter().chain(&clock.random().to_be_bytes()))
+        {
+            *to = *from;
+        }
+        let max_skew = options.max_skew.unwrap_or(match store.ownership() {
+            Ownership::Exclusive => Duration::ZERO,
+            Ownership::Shared => Duration::from_secs(10),
+        });
+        let (requests, received) = mpsc::channel(MOST_WAITING);
+        let activity = watch::Sender::new(0);
+        let stamps = Arc::new(Stamps::new(clock.random()));
+        let planner = Planner {
+            store: Arc::clone(&store),
+            keys: keys.clone(),
+            clock: Arc::clone(clock),
+            stamps: Arc::clone(&stamps),
+            incarnation,
+            max_skew,
+            activity: activity.clone(),
+            requests: received,
+            memory: Memory::default(),
+        };
+        tokio::spawn(planner.run());
+        let opened = Self(Arc::new(Inner {
+            store,
+            keys,
+            options,
+            ids: IdSource::default(),
+            stamps,
+            requests,
+            activity,
+            incarnation,
+            started: Mutex::new(false),
+        }));
+        opened.start().await?;
+        Ok(opened)
+    }
+
+    fn clock(&self) -> &dyn Clock {
+        &*self.0.options.clock
+    }
+
+    async fn send(&self, request: Request) -> Result<()> {
+        self.0
+            .requests
+            .send(request)
+            .await
+            .map_err(|_| Error::Stopped)
+    }
+
+    /// Hands an operation to the planner.
+    async fn submit<O: Operation>(
+        &self,
+        operation: O,
+    ) -> Result<oneshot::Receiver<Result<O::Output>>>
+    where
+        O::Output: Sync,
+    {
+        let (reply, answer) = oneshot::channel();
+        self.send(Request::Operation(Box::new(Waiter {
+            operation,
+            output: None,
+            reply,
+        })))
+        .await?;
+        Ok(answer)
+    }
+
+    /// Runs one operation.
+    async fn run<O: Operation>(&self, operation: O) -> Result<O::Output>
+    where
+        O::Output: Sync,
+    {
+        self.submit(operation)
+            .await?
+            .await
+            .unwrap_or(Err(Error::Stopped))
+    }
+
+    /// Runs one operation for each job, in few commits.
+    async fn run_each<O: Operation>(
+        &self,
+        ids: &[JobId],
+        operation: impl Fn(JobId) -> O + Sync,
+    ) -> Result<Vec<O::Output>>
+    where
+        O::Output: Sync,
+    {
+        self.run_all(ids.iter().map(|id| operation(*id))).await
+    }
+
+    /// Runs operations in this order, in few commits.
+    async fn run_all<O: Operation>(
+        &self,
+        operations: impl IntoIterator<Item = O, IntoIter: Send>,
+    ) -> Result<Vec<O::Output>>
+    where
+        O::Output: Sync,
+    {
+        let mut answers = Vec::new();
+        for operation in operations {
+            answers.push(self.submit(operation).await?);
+        }
+        let mut outputs = Vec::with_capacity(answers.len());
+        for answer in answers {
+            outputs.push(answer.await.unwrap_or(Err(Error::Stopped))?);
+        }
+        Ok(outputs)
+    }
+
+    /// Takes back leases until a sweep finds no more.
+    async fn expire_all(&self, others_are_dead: bool) -> Result<Vec<JobId>> {
+        let mut ids = Vec::new();
+        loop {
+            let expired = self.run(Expire { others_are_dead }).await?;
+            ids.extend(expired.ids);
+            if !expired.more {
+                return Ok(ids);
+            }
+        }
+    }
+
+    /// Refuses a namespace that newer software wrote, and marks a new one (rule 20).
+    async fn check_format(&self) -> Result<()> {
+        let key = self.0.keys.format();
+        if let Some(object) = self.0.store.get(&key).await? {
+            let format: Format = header::decode(&key, &object.value)?;
+            if format.least_reader > header::VERSION {
+                let message = format!(
+                    "the jobs under namespace {:?} are in format {}, this software reads up to format {}: use a newer version of it",
+                    self.0.options.namespace,
+                    format.newest,
+                    header::VERSION
+                );
+                return Err(kv::Error::new(ErrorKind::TooNew, message).into());
+            }
+            return Ok(());
+        }
+        let format = Format {
+            newest: header::VERSION,
+            least_reader: header::VERSION,
+        };
+        let Some(atomic) = self.0.store.atomic() else {
+            return Ok(());
+        };
+        match atomic
+            .commit(vec![Change::create(key, header::encode(&format)?)])
+            .await
+        {
+            // Another process was faster and wrote the same.
+            Err(error) if matches!(error.kind(), ErrorKind::ConditionFailed { .. }) => Ok(()),
+            outcome => Ok(outcome?),
+        }
+    }
+}
+
+#[async_trait]
+impl Store for KvStore {
+    fn name(&self) -> &str {
+        self.0.store.name()
+    }
+
+    async fn start(&self) -> Result<()> {
+        let mut started = self.0.started.lock().await;
+        if !*started {
+            self.0.store.start().await?;
+            self.check_format().await?;
+            if self.0.store.ownership() == Ownership::Exclusive {
+                let ids = self.expire_all(true).await?;
+                if !ids.is_empty() {
+                    tracing::info!(jobs = ids.len(), "took back the leases of dead processes");
+                }
+            }
+            *started = true;
+        }
+        Ok(())
+    }
+
+    async fn stop(&self) -> Result<()> {
+        let (reply, stopped) = oneshot::channel();
+        if self.send(Request::Stop(reply)).await.is_ok() {
+            // An error means that it has stopped already.
+            let _ = stopped.await;
+        }
+        Ok(())
+    }
+
+    async fn clear(&self) -> Result<()> {
+        self.0.store.delete(&self.0.keys.everything()).await?;
+        self.check_format().await
+    }
+
+    async fn health(&self) -> Result<Health> {
+        Ok(self.0.store.health().await?)
+    }
+}

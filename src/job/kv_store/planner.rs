@@ -1,0 +1,551 @@
+//! Plans the operations of this process together and commits them as one (protocol rule 15).
+//!
+//! One task per job store. Whatever arrives while a commit is under way is planned next, against
+//! the store and the operations planned before it, and goes out as one commit; so calls of one
+//! process never conflict with each other, and many callers share one sync.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::super::header::Header;
+use super::super::keys::KeySpace;
+use super::super::ops::claim::{self, Got, Wanted};
+use super::super::ops::{Operation, abandon::Abandon, expire::Expire};
+use super::super::{Error, Result};
+use super::context::Context;
+use super::held::Held;
+use super::lanes::Lanes;
+use super::stamps::Stamps;
+use super::view::{Effect, Plan, View};
+use crate::clock::Clock;
+use crate::kv::{self, Change, ErrorKind, Key, Store};
+
+/// Operations and bytes of one commit (rule 15).
+const MOST_OPERATIONS: usize = 256;
+const MOST_BYTES: usize = 1 << 20;
+/// How long a log line waits for company (rule 23).
+const LINGER: Duration = Duration::from_millis(100);
+/// How often claims look for lanes that others filled (rule 13), and for leases that ran out.
+const REFRESH: Duration = Duration::from_secs(1);
+/// How often a group is planned again before its callers hear of the conflict.
+const MOST_TRIES: u32 = 64;
+/// A step between wall and monotonic clock that is no drift (rule 8).
+const CLOCK_STEP: Duration = Duration::from_secs(1);
+
+/// What callers send to the planner.
+pub(super) enum Request {
+    Operation(Box<dyn Planned>),
+    Claim(Wanted, oneshot::Sender<Result<Got>>),
+    /// Log lines, which nobody waits for.
+    Lines(Vec<(Key, Vec<u8>)>),
+    Stop(oneshot::Sender<()>),
+}
+
+/// An operation and whoever waits for it.
+#[async_trait]
+pub(super) trait Planned: Send + Sync {
+    fn reads(&self, keys: &KeySpace) -> Vec<Key>;
+    /// Plans it; an error is remembered as its answer.
+    async fn plan(&mut self, cx: &Context<'_>, view: &mut View<'_>);
+    /// Whether planning failed, and so wrote nothing.
+    fn failed(&self) -> bool;
+    /// Whether planning failed for a reason that passes.
+    fn retryable(&self) -> bool;
+    /// Answers with what was planned last, or with this error.
+    fn answer(self: Box<Self>, error: Option<Error>);
+}
+
+/// An [`Operation`] as a [`Planned`].
+pub(super) struct Waiter<O: Operation> {
+    pub(super) operation: O,
+    pub(super) output: Option<Result<O::Output>>,
+    pub(super) reply: oneshot::Sender<Result<O::Output>>,
+}
+
+#[async_trait]
+impl<O: Operation> Planned for Waiter<O>
+where
+    O::Output: Sync,
+{
+    fn reads(&self, keys: &KeySpace) -> Vec<Key> {
+        self.operation.reads(keys)
+    }
+
+    async fn plan(&mut self, cx: &Context<'_>, view: &mut View<'_>) {
+        self.output = Some(self.operation.plan(cx, view).await);
+    }
+
+    fn failed(&self) -> bool {
+        matches!(self.output, Some(Err(_)))
+    }
+
+    fn retryable(&self) -> bool {
+        matches!(&self.output, Some(Err(error)) if error.is_retryable())
+    }
+
+    fn answer(self: Box<Self>, error: Option<Error>) {
+        let answer = match (error, self.output) {
+            (None, Some(output)) => output,
+            (Some(error), _) => Err(error),
+            (None, None) => Err(Error::Stopped),
+        };
+        // A caller who left does not want to know.
+        let _ = self.reply.send(answer);
+    }
+}
+
+/// The planner of one job store.
+pub(super) struct Planner {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) keys: KeySpace,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) stamps: Arc<Stamps>,
+    pub(super) incarnation: [u8; 16],
+    pub(super) max_skew: Duration,
+    pub(super) activity: watch::Sender<u64>,
+    pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) memory: Memory,
+}
+
+/// What the planner remembers between commits.
+#[derive(Default)]
+pub(super) struct Memory {
+    lanes: Lanes,
+    held: Held,
+    looked_at: Option<Duration>,
+    /// Wall minus monotonic clock, and when (monotonic) it last made a step.
+    offset: Option<i128>,
+    stepped_at: Option<Duration>,
+}
+
+/// The requests that are planned together.
+#[derive(Default)]
+struct Group {
+    operations: VecDeque<Box<dyn Planned>>,
+    claims: VecDeque<(Wanted, oneshot::Sender<Result<Got>>)>,
+    lines: VecDeque<(Key, Vec<u8>)>,
+    stop: Option<oneshot::Sender<()>>,
+}
+
+impl Group {
+    fn add(&mut self, request: Request) {
+        match request {
+            Request::Operation(operation) => self.operations.push_back(operation),
+            Request::Claim(wanted, reply) => self.claims.push_back((wanted, reply)),
+            Request::Lines(lines) => self.lines.extend(lines),
+            Request::Stop(reply) => self.stop = Some(reply),
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.operations.len() + self.claims.len()
+    }
+
+    /// Whether anybody waits for it.
+    fn is_awaited(&self) -> bool {
+        self.len() > 0 || self.stop.is_some()
+    }
+}
+
+impl Planner {
+    /// Works until the store is stopped or its last handle is dropped.
+    pub(super) async fn run(mut self) {
+        let mut group = Group::default();
+        while self.gather(&mut group).await {
+            while group.len() > 0 || !group.lines.is_empty() {
+                self.work(&mut group).await;
+            }
+            if let Some(stopped) = group.stop.take() {
+                self.leave().await;
+                self.requests.close();
+                let _ = stopped.send(());
+                return;
+            }
+        }
+        self.leave().await;
+    }
+
+    /// Waits for requests; `false` when there will be none any more.
+    async fn gather(&mut self, group: &mut Group) -> bool {
+        match self.requests.recv().await {
+            Some(request) => group.add(request),
+            None => return false,
+        }
+        let deadline = self.clock.monotonic() + LINGER;
+        while !group.is_awaited() {
+            let clock = Arc::clone(&self.clock);
+            tokio::select! {
+                request = self.requests.recv() => match request {
+                    Some(request) => group.add(request),
+                    None => break,
+                },
+                () = clock.sleep_until(deadline) => break,
+            }
+        }
+        self.drain(group).await;
+        true
+    }
+
+    /// Takes what else is there. Those who have just been answered come back within
+    /// microseconds: as long as more arrive, let them.
+    async fn drain(&mut self, group: &mut Group) {
+        loop {
+            let before = group.len();
+            while group.len() < MOST_OPERATIONS && group.stop.is_none() {
+                match self.requests.try_recv() {
+                    Ok(request) => group.add(request),
+                    Err(_) => break,
+                }
+            }
+            if group.len() == before || group.len() >= MOST_OPERATIONS || group.stop.is_some() {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Plans and commits what fits into one commit, until it holds or its callers are told why
+    /// not.
+    async fn work(&mut self, waiting: &mut Group) {
+        let mut group = Group::default();
+        let most = waiting.operations.len().min(MOST_OPERATIONS);
+        group.operations.extend(waiting.operations.drain(..most));
+        let most = waiting.claims.len().min(MOST_OPERATIONS - most);
+        group.claims.extend(waiting.claims.drain(..most));
+        std::mem::swap(&mut group.lines, &mut waiting.lines);
+
+        for tries in 1.. {
+            let last_try = tries >= MOST_TRIES;
+            let token = self.clock.random();
+            let planned = self.plan(&mut group, waiting, token).await;
+            let (plan, got) = match planned {
+                Ok(planned) => planned,
+                Err(error) if error.is_retryable() && !last_try => {
+                    self.pause(tries).await;
+                    continue;
+                }
+                Err(error) => return self.refuse(group, waiting, &error),
+            };
+            if group
+                .operations
+                .iter()
+                .any(|operation| operation.retryable())
+                && !last_try
+            {
+                self.pause(tries).await;
+                continue;
+            }
+            let outcome = match self.store.atomic() {
+                _ if plan.changes.is_empty() => Ok(()),
+                Some(atomic) => self.commit(atomic, &plan.changes, token).await,
+                None => Err(no_atomic(&*self.store)),
+            };
+            match outcome {
+                Ok(()) => return self.answer(group, waiting, plan, got),
+                Err(error) => match error.kind() {
+                    ErrorKind::ConditionFailed { indices } if !last_try => {
+                        self.memory.looked_at = None;
+                        set_aside(&mut group, waiting, &plan, indices);
+                        if group.len() == 0 && group.lines.is_empty() {
+                            self.pause(tries).await;
+                            return;
+                        }
+                        self.pause(tries).await;
+                    }
+                    ErrorKind::Conflict | ErrorKind::Transient if !last_try => {
+                        self.pause(tries).await;
+                    }
+                    _ => return self.refuse(group, waiting, &Error::Store(error)),
+                },
+            }
+        }
+    }
+
+    /// Plans the group; what does not fit into one commit goes back to wait.
+    async fn plan(
+        &mut self,
+        group: &mut Group,
+        waiting: &mut Group,
+        token: u64,
+    ) -> Result<(Plan, Vec<Got>)> {
+        let store = Arc::clone(&self.store);
+        let limits = store.limits();
+        let (max_changes, max_bytes) = (
+            limits.commit_changes,
+            limits.commit_bytes.min(MOST_BYTES.max(limits.value_bytes)),
+        );
+        let monotonic = self.clock.monotonic();
+        let since_step = self.memory.watch_clocks(&*self.clock);
+        let cx = Context {
+            keys: &self.keys,
+            clock: &*self.clock,
+            now: self.clock.now(),
+            token,
+            incarnation: self.incarnation,
+            max_skew: self.max_skew,
+            max_changes,
+            max_bytes,
+            lanes: &self.memory.lanes,
+            held: &self.memory.held,
+            stamps: &self.stamps,
+            lanes_stale: self
+                .memory
+                .looked_at
+                .is_none_or(|at| monotonic.saturating_sub(at) >= REFRESH),
+            since_step,
+        };
+        let mut view = View::new(&*store);
+        view.begin(0);
+        while let Some((key, line)) = group.lines.pop_front() {
+            view.put(key, line);
+            if view.size().1 > max_bytes / 2 || view.size().0 > max_changes / 2 {
+                waiting.lines.append(&mut group.lines);
+            }
+        }
+        let reads: Vec<Key> = group
+            .operations
+            .iter()
+            .flat_map(|operation| operation.reads(cx.keys))
+            .collect();
+        view.load(&reads).await?;
+        let mut planned = 0;
+        for (number, operation) in group.operations.iter_mut().enumerate() {
+            view.begin(number);
+            operation.plan(&cx, &mut view).await;
+            let (changes, bytes) = view.size();
+            let fits = changes <= max_changes && bytes <= max_bytes;
+            // One that is too large for any commit is refused by the store, which says why.
+            if operation.failed() || (!fits && number > 0) {
+                view.roll_back();
+            }
+            if !fits && number > 0 {
+                break;
+            }
+            planned += 1;
+        }
+        let rest = group.operations.split_off(planned);
+        for operation in rest.into_iter().rev() {
+            waiting.operations.push_front(operation);
+        }
+        view.begin(CLAIMS);
+        let wanted: Vec<&Wanted> = group.claims.iter().map(|(wanted, _)| wanted).collect();
+        let got = if wanted.is_empty() {
+            Vec::new()
+        } else {
+            if cx.lanes_stale {
+                // Leases that ran out are found by whoever claims.
+                let expire = Expire {
+                    others_are_dead: false,
+                };
+                if let Err(error) = expire.plan(&cx, &mut view).await {
+                    view.roll_back();
+                    tracing::warn!("taking back leases failed: {error}");
+                }
+            }
+            claim::plan(&cx, &mut view, &wanted).await?
+        };
+        if !wanted.is_empty() && cx.lanes_stale {
+            self.memory.looked_at = Some(monotonic);
+        }
+        Ok((view.finish(), got))
+    }
+
+    /// Commits; where the answer is lost, finds out what became of it (rule 2).
+    async fn commit(
+        &self,
+        atomic: &dyn kv::Atomic,
+        changes: &[Change],
+        token: u64,
+    ) -> kv::Result<()> {
+        let mut in_doubt = false;
+        for tries in 1.. {
+            match atomic.commit(changes.to_vec()).await {
+                Err(error) if error.maybe_applied() && tries < MOST_TRIES => {
+                    in_doubt = true;
+                    self.pause(tries).await;
+                }
+                Err(error)
+                    if in_doubt
+                        && matches!(error.kind(), ErrorKind::ConditionFailed { .. })
+                        && self.landed(changes, token).await? =>
+                {
+                    return Ok(());
+                }
+                outcome => return outcome,
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a step of this token is in any header the commit wrote.
+    async fn landed(&self, changes: &[Change], token: u64) -> kv::Result<bool> {
+        for change in changes {
+            if self.keys.job_id(&change.key).is_err() {
+                continue;
+            }
+            if let Some(object) = self.store.get(&change.key).await?
+                && let Ok(header) = Header::decode(&object.key, &object.value)
+                && header.history.steps.iter().any(|step| step.token == token)
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The group is committed: tells the process and the callers.
+    fn answer(&mut self, group: Group, waiting: &mut Group, plan: Plan, got: Vec<Got>) {
+        self.apply(plan.effects);
+        for operation in group.operations {
+            operation.answer(None);
+        }
+        for ((_, reply), got) in group.claims.into_iter().zip(got) {
+            if let Err(Ok(Got::Claims(claims))) = reply.send(Ok(got)) {
+                // Nobody is there to take the leases: give them back (rule 6).
+                for claimed in claims.jobs {
+                    let (reply, _) = oneshot::channel();
+                    let operation = Abandon(claimed.lease);
+                    waiting.operations.push_back(Box::new(Waiter {
+                        operation,
+                        output: None,
+                        reply,
+                    }));
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, effects: Vec<Effect>) {
+        let mut stirred = false;
+        for effect in effects {
+            match effect {
+                Effect::Ready {
+                    prefix,
+                    lane,
+                    position,
+                } => {
+                    self.memory.lanes.put(&prefix, &lane, &position);
+                    stirred = true;
+                }
+                Effect::Stirred => stirred = true,
+                Effect::Head { prefix, lane, head } => self.memory.lanes.set(&prefix, &lane, head),
+                Effect::Leased {
+                    id,
+                    epoch,
+                    worker,
+                    slot,
+                    suspect,
+                } => {
+                    self.memory.held.begin(&worker, slot, id, epoch, suspect);
+                }
+                Effect::Ended { id, epoch } => self.memory.held.end(id, epoch),
+                Effect::SlotRemoved { slot } => self.memory.held.drop_slot(slot),
+            }
+        }
+        if stirred {
+            self.activity
+                .send_modify(|count| *count = count.wrapping_add(1));
+        }
+    }
+
+    /// The group cannot be committed: tells its callers, and keeps its log lines if the store
+    /// may come back.
+    fn refuse(&mut self, group: Group, waiting: &mut Group, error: &Error) {
+        if group.len() == 0 {
+            tracing::error!("log lines could not be stored: {error}");
+        } else {
+            waiting.lines.extend(group.lines);
+        }
+        for operation in group.operations {
+            operation.answer(Some(error.clone()));
+        }
+        for (_, reply) in group.claims {
+            let _ = reply.send(Err(error.clone()));
+        }
+    }
+
+    /// Removes the worker records that hold nothing any more.
+    async fn leave(&mut self) {
+        let changes: Vec<Change> = self
+            .memory
+            .held
+            .empty_slots()
+            .take(MOST_OPERATIONS.min(self.store.limits().commit_changes))
+            .map(|slot| Change::remove(self.keys.worker(&self.incarnation, slot)))
+            .collect();
+        if let (false, Some(atomic)) = (changes.is_empty(), self.store.atomic())
+            && let Err(error) = atomic.commit(changes).await
+        {
+            tracing::debug!("worker records stay behind: {error}");
+        }
+    }
+
+    /// Waits a random while that grows with the tries.
+    async fn pause(&self, tries: u32) {
+        if tries <= 1 {
+            return;
+        }
+        let most = 1u64 << tries.min(9);
+        let millis = self.clock.random() % most;
+        self.clock
+            .sleep_until(self.clock.monotonic() + Duration::from_millis(millis))
+            .await;
+    }
+}
+
+/// The number of the claims among a group's operations.
+const CLAIMS: usize = usize::MAX;
+
+/// The operations whose conditions failed are planned again in a commit of their own, so that the
+/// others do not wait for them.
+fn set_aside(group: &mut Group, waiting: &mut Group, plan: &Plan, failed: &[usize]) {
+    let culprits: Vec<usize> = failed
+        .iter()
+        .filter_map(|index| plan.by.get(*index))
+        .flatten()
+        .copied()
+        .collect();
+    let count = group.operations.len();
+    if culprits.len() >= count || culprits.contains(&CLAIMS) {
+        return;
+    }
+    let operations = std::mem::take(&mut group.operations);
+    for (number, operation) in operations.into_iter().enumerate() {
+        if culprits.contains(&number) {
+            waiting.operations.push_back(operation);
+        } else {
+            group.operations.push_back(operation);
+        }
+    }
+}
+
+fn no_atomic(store: &dyn Store) -> kv::Error {
+    kv::Error::new(
+        ErrorKind::Unsupported,
+        format!(
+            "the store {} cannot make several changes as one, which a job store needs",
+            store.name()
+        ),
+    )
+}
+
+impl Memory {
+    /// How long ago the wall clock made a step against the monotonic one.
+    fn watch_clocks(&mut self, clock: &dyn Clock) -> Option<Duration> {
+        let monotonic = clock.monotonic();
+        let micros = i128::try_from(monotonic.as_micros()).unwrap_or(i128::MAX);
+        let offset = i128::from(clock.now().as_micros()) - micros;
+        let step = i128::try_from(CLOCK_STEP.as_micros()).unwrap_or(i128::MAX);
+        if let Some(before) = self.offset
+            && (offset - before).abs() > step
+        {
+            self.stepped_at = Some(monotonic);
+        }
+        self.offset = Some(offset);
+        self.stepped_at.map(|at| monotonic.saturating_sub(at))
+    }
+}

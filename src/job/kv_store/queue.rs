@@ -1,0 +1,241 @@
+//! [`QueueStore`] of a [`KvStore`].
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{oneshot, watch};
+
+use super::KvStore;
+use super::planner::Request;
+use crate::clock::Timestamp;
+use crate::job::new::check_text;
+use crate::job::ops::abandon::Abandon;
+use crate::job::ops::cancel::Cancel;
+use crate::job::ops::claim::{Got, Mode, Wanted};
+use crate::job::ops::complete::Complete;
+use crate::job::ops::dequeue::Dequeue;
+use crate::job::ops::enqueue::Enqueue;
+use crate::job::ops::fail::Fail;
+use crate::job::ops::heartbeat::Heartbeat;
+use crate::job::ops::purge::{Purge, Purged};
+use crate::job::ops::retry::RetryJob;
+use crate::job::ops::snooze::Snooze;
+use crate::job::{
+    Beat, Claim, Claims, Cursor, Enqueued, Error, Failure, Job, JobId, Lease, NewJob, Outcome,
+    Page, Query, QueueStore, Result, Selector, State,
+};
+use crate::kv::Scan;
+
+/// Longest worker name, in bytes of UTF-8.
+const MAX_WORKER: usize = 128;
+
+impl KvStore {
+    fn enqueue_operation(&self, job: NewJob) -> Result<Enqueue> {
+        let most = self
+            .0
+            .options
+            .max_payload
+            .min(self.0.store.limits().value_bytes);
+        let job = job.checked(most)?;
+        Ok(Enqueue {
+            id: self.0.ids.next(self.clock()),
+            job,
+        })
+    }
+
+    async fn claim_from_planner(&self, wanted: Wanted) -> Result<Got> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Request::Claim(wanted, reply)).await?;
+        answer.await.unwrap_or(Err(Error::Stopped))
+    }
+
+    /// The jobs of a query that may change, and where the next ones begin.
+    async fn targets(
+        &self,
+        query: &Query,
+        wanted: &[State],
+    ) -> Result<(Vec<JobId>, Option<Cursor>)> {
+        let mut query = query.clone();
+        if query.states.is_empty() {
+            query.states = wanted.to_vec();
+        } else {
+            query.states.retain(|state| wanted.contains(state));
+            if query.states.is_empty() {
+                return Ok((Vec::new(), None));
+            }
+        }
+        let page = self.find(&query).await?;
+        Ok((
+            page.items.into_iter().map(|(id, _)| id).collect(),
+            page.next,
+        ))
+    }
+}
+
+fn check_lease(lease: Duration) -> Result<()> {
+    if lease.is_zero() {
+        return Err(Error::invalid(
+            "lease-zero",
+            "a lease must last longer than nothing",
+        ));
+    }
+    Ok(())
+}
+
+#[async_trait]
+impl QueueStore for KvStore {
+    async fn enqueue(&self, job: NewJob) -> Result<Enqueued> {
+        let operation = self.enqueue_operation(job)?;
+        self.run(operation).await
+    }
+
+    async fn enqueue_many(&self, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>> {
+        let operations: Vec<Enqueue> = jobs
+            .into_iter()
+            .map(|job| self.enqueue_operation(job))
+            .collect::<Result<_>>()?;
+        self.run_all(operations).await
+    }
+
+    async fn claim(&self, claim: Claim) -> Result<Claims> {
+        check_text("worker", &claim.worker, 1, MAX_WORKER)?;
+        check_lease(claim.lease)?;
+        let Claim {
+            worker,
+            max,
+            lease,
+            selector,
+        } = claim;
+        if max == 0 {
+            return Ok(Claims::default());
+        }
+        let mode = Mode::Lease { worker, lease };
+        match self
+            .claim_from_planner(Wanted {
+                selector,
+                max,
+                mode,
+            })
+            .await?
+        {
+            Got::Claims(claims) => Ok(claims),
+            Got::Taken(_) => Ok(Claims::default()),
+        }
+    }
+
+    async fn heartbeat(&self, leases: &[Lease], extend: Duration) -> Result<Vec<Beat>> {
+        check_lease(extend)?;
+        let mut beats = Vec::with_capacity(leases.len());
+        for part in leases.chunks(64) {
+            let leases = part.to_vec();
+            beats.extend(self.run(Heartbeat { leases, extend }).await?);
+        }
+        Ok(beats)
+    }
+
+    async fn complete(&self, lease: &Lease) -> Result<()> {
+        self.run(Complete(lease.clone())).await
+    }
+
+    async fn fail(&self, lease: &Lease, failure: Failure) -> Result<Outcome> {
+        self.run(Fail {
+            lease: lease.clone(),
+            failure,
+        })
+        .await
+    }
+
+    async fn snooze(&self, lease: &Lease, until: Timestamp) -> Result<()> {
+        self.run(Snooze {
+            lease: lease.clone(),
+            until,
+        })
+        .await
+    }
+
+    async fn abandon(&self, lease: &Lease) -> Result<()> {
+        self.run(Abandon(lease.clone())).await
+    }
+
+    async fn expire(&self) -> Result<Vec<JobId>> {
+        self.expire_all(false).await
+    }
+
+    async fn dequeue_next(&self, from: &Selector) -> Result<Option<Job>> {
+        let wanted = Wanted {
+            selector: from.clone(),
+            max: 1,
+            mode: Mode::Take,
+        };
+        match self.claim_from_planner(wanted).await? {
+            Got::Taken(jobs) => Ok(jobs.into_iter().next()),
+            Got::Claims(_) => Ok(None),
+        }
+    }
+
+    async fn dequeue(&self, id: JobId) -> Result<Option<Job>> {
+        self.run(Dequeue(id)).await
+    }
+
+    async fn list(&self, limit: usize, cursor: Option<Cursor>) -> Result<Page<Job>> {
+        self.list_waiting(limit, cursor).await
+    }
+
+    async fn cancel(&self, query: &Query) -> Result<Page<Job>> {
+        let active = [State::Scheduled, State::Ready, State::Running];
+        let (ids, next) = self.targets(query, &active).await?;
+        let jobs = self.run_each(&ids, Cancel).await?;
+        Ok(Page::new(jobs.into_iter().flatten().collect(), next))
+    }
+
+    async fn canceled(&self) -> Result<Vec<JobId>> {
+        let prefix = self.0.keys.signals(&self.0.incarnation);
+        let mut ids = Vec::new();
+        let mut scan = Scan::prefix(prefix.clone()).keys_only();
+        loop {
+            let page = self.0.store.scan(scan.clone()).await?;
+            for object in &page.objects {
+                ids.push(self.0.keys.signal_id(&object.key)?);
+            }
+            match page.next {
+                Some(next) => scan = scan.after(next),
+                None => return Ok(ids),
+            }
+        }
+    }
+
+    async fn retry(&self, query: &Query) -> Result<Page<Job>> {
+        let ended = [State::Failed, State::Canceled, State::TimedOut];
+        let (ids, next) = self.targets(query, &ended).await?;
+        let jobs = self.run_each(&ids, RetryJob).await?;
+        Ok(Page::new(jobs.into_iter().flatten().collect(), next))
+    }
+
+    async fn purge(&self, query: &Query) -> Result<Page<JobId>> {
+        let all_final: Vec<State> = State::ALL
+            .into_iter()
+            .filter(|state| state.is_final())
+            .collect();
+        let (ids, next) = self.targets(query, &all_final).await?;
+        let mut gone = Vec::with_capacity(ids.len());
+        let mut left = ids;
+        while !left.is_empty() {
+            let outcomes = self.run_each(&left, Purge).await?;
+            let mut partly = Vec::new();
+            for (id, outcome) in left.into_iter().zip(outcomes) {
+                match outcome {
+                    Purged::Whole => gone.push(id),
+                    Purged::Partly => partly.push(id),
+                    Purged::Nothing => {}
+                }
+            }
+            left = partly;
+        }
+        gone.sort_unstable();
+        Ok(Page::new(gone, next))
+    }
+
+    fn activity(&self) -> watch::Receiver<u64> {
+        self.0.activity.subscribe()
+    }
+}

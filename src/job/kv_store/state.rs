@@ -1,0 +1,418 @@
+//! [`StateStore`] of a [`KvStore`]: reads, which need no planner.
+
+use async_trait::async_trait;
+
+use super::KvStore;
+use crate::clock::Timestamp;
+use crate::encoding::tuple::{Reader, Tuple};
+use crate::job::header::{self, Arguments, Header, StoredStep};
+use crate::job::keys::{Position, behind};
+use crate::job::ops::quarantine::Record;
+use crate::job::{
+    Cursor, Error, Job, JobId, Page, Quarantined, Query, Result, State, StateStore, Stats, Step,
+};
+use crate::kv::{self, ErrorKind, Key, Object, Scan};
+
+/// Headers read at once.
+const PAGE: usize = 256;
+/// The most headers one page of answers looks at: a page may have fewer answers than asked for.
+const MOST_LOOKED_AT: usize = 10_000;
+/// Lanes merged by one page of a list.
+const MOST_LANES: usize = 1024;
+
+impl KvStore {
+    /// The jobs of these headers, with their arguments, in one trip.
+    async fn with_arguments(&self, found: Vec<(JobId, Header)>) -> Result<Vec<Job>> {
+        let now = self.clock().now();
+        let stored: Vec<Key> = found
+            .iter()
+            .filter(|(_, header)| matches!(header.arguments, Arguments::Stored { .. }))
+            .map(|(id, _)| self.0.keys.payload(*id))
+            .collect();
+        let mut payloads = if stored.is_empty() {
+            Vec::new()
+        } else {
+            self.0.store.get_many(&stored).await?
+        }
+        .into_iter();
+        found
+            .into_iter()
+            .map(|(id, header)| {
+                let payload = match header.arguments {
+                    Arguments::Stored { .. } => payloads.next().flatten(),
+                    Arguments::Inline(_) => None,
+                };
+                header.to_job(id, payload.as_ref().map(|object| &*object.value), now)
+            })
+            .collect()
+    }
+
+    /// Headers that match a query, a page at a time. Those that cannot be read are left out and
+    /// said.
+    pub(super) async fn find(&self, query: &Query) -> Result<Page<(JobId, Header)>> {
+        if let Some(id) = query.id {
+            let key = self.0.keys.job(id);
+            let header = match self.0.store.get(&key).await? {
+                Some(object) => Some(Header::decode(&key, &object.value)?),
+                None => None,
+            };
+            let found = header
+                .filter(|header| self.matches(query, header))
+                .map(|one| (id, one));
+            return Ok(Page::new(found.into_iter().collect(), None));
+        }
+        let by_end = !query.states.is_empty()
+            && query
+                .states
+                .iter()
+                .all(|state| matches!(state, State::Failed | State::Canceled | State::TimedOut));
+        let prefix = if by_end {
+            self.0.keys.attention_all()
+        } else {
+            self.0.keys.jobs()
+        };
+        let mut scan = Scan::prefix(prefix).limit(PAGE);
+        if let Some(cursor) = &query.cursor {
+            let key = cursor
+                .to_bytes()
+                .map(Key::from)
+                .filter(|key| key.starts_with(&scan.prefix));
+            let key = key.ok_or_else(|| bad_cursor(cursor))?;
+            scan = scan.after(kv::Cursor::after(key));
+        } else if let (false, Some(after)) = (by_end, query.after) {
+            // Ids are made from milliseconds: begin one early.
+            let after = after.before(std::time::Duration::from_millis(1));
+            let first = self.0.keys.job(JobId::lower_bound(after));
+            scan = scan.after(kv::Cursor::after(first));
+        }
+        let end = query.before.filter(|_| !by_end).map(|before| {
+            let end = before.after(std::time::Duration::from_millis(1));
+            self.0.keys.job(JobId::lower_bound(end))
+        });
+        let most = query.page_size();
+        let (mut found, mut looked_at) = (Vec::new(), 0);
+        loop {
+            let page = self.0.store.scan(scan.clone()).await?;
+            let headers = if by_end {
+                self.headers_of(&page.objects).await?
+            } else {
+                Vec::new()
+            };
+            for (index, object) in page.objects.iter().enumerate() {
+                if end.as_ref().is_some_and(|end| object.key >= *end) {
+                    return Ok(Page::new(found, None));
+                }
+                looked_at += 1;
+                let read = if by_end {
+                    headers.get(index).and_then(Option::as_ref).map(|object| {
+                        (
+                            self.0.keys.job_id(&object.key),
+                            Header::decode(&object.key, &object.value),
+                        )
+                    })
+                } else {
+                    Some((
+                        self.0.keys.job_id(&object.key),
+                        Header::decode(&object.key, &object.value),
+                    ))
+                };
+                match read {
+                    Some((Ok(id), Ok(header))) => {
+                        if self.matches(query, &header) {
+                            found.push((id, header));
+                        }
+                    }
+                    Some((Err(error), _)) => tracing::warn!("left out: {error}"),
+                    Some((_, Err(error))) => tracing::warn!("left out: {error}"),
+                    None => {}
+                }
+                if found.len() >= most || looked_at >= MOST_LOOKED_AT {
+                    let more = index + 1 < page.objects.len() || page.next.is_some();
+                    let next = more.then(|| Cursor::from_bytes(object.key.as_bytes()));
+                    return Ok(Page::new(found, next));
+                }
+            }
+            match page.next {
+                Some(next) => scan = scan.after(next),
+                None => return Ok(Page::new(found, None)),
+            }
+        }
+    }
+
+    /// The headers of `attention` entries, each at its place.
+    async fn headers_of(&self, entries: &[Object]) -> Result<Vec<Option<Object>>> {
+        let mut keys = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let (_, id) = self.0.keys.read_attention(&entry.key)?;
+            keys.push(self.0.keys.job(id));
+        }
+        Ok(if keys.is_empty() {
+            Vec::new()
+        } else {
+            self.0.store.get_many(&keys).await?
+        })
+    }
+
+    fn matches(&self, query: &Query, header: &Header) -> bool {
+        let created = Timestamp::from_micros(header.created_at);
+        (query.states.is_empty() || query.states.contains(&header.state(self.clock().now())))
+            && query
+                .task
+                .as_ref()
+                .is_none_or(|task| *task == header.lane.task)
+            && query.after.is_none_or(|after| created >= after)
+            && query.before.is_none_or(|before| created < before)
+            && header.phase != header::Phase::Deleting
+    }
+
+    /// Waiting jobs in claim order: the lanes of `ready` merged, then `scheduled`.
+    pub(super) async fn list_waiting(
+        &self,
+        limit: usize,
+        cursor: Option<Cursor>,
+    ) -> Result<Page<Job>> {
+        let limit = limit.clamp(1, Query::MAX_LIMIT);
+        let from = match &cursor {
+            Some(cursor) => ListCursor::read(cursor)?,
+            None => ListCursor::Ready(Position::default()),
+        };
+        let mut ids = Vec::new();
+        let mut next = None;
+        let mut rest = None;
+        match from {
+            ListCursor::Ready(position) => {
+                let (found, more) = self.ready_after(&position, limit).await?;
+                next = more.then(|| found.last().map(|(at, _)| ListCursor::Ready(at.clone())));
+                ids.extend(found.into_iter().map(|(_, id)| id));
+                if next.is_none() && ids.len() < limit {
+                    rest = Some(None);
+                } else if next.is_none() {
+                    next = Some(Some(ListCursor::Scheduled(None)));
+                }
+            }
+            ListCursor::Scheduled(key) => rest = Some(key),
+        }
+        if let Some(after) = rest {
+            let scan = Scan::prefix(self.0.keys.scheduled_all())
+                .after(after.map(kv::Cursor::after))
+                .limit(limit - ids.len())
+                .keys_only();
+            let page = self.0.store.scan(scan).await?;
+            for object in &page.objects {
+                ids.push(self.0.keys.read_scheduled(&object.key)?.1);
+            }
+            next = page
+                .next
+                .map(|next| Some(ListCursor::Scheduled(Some(next.key().clone()))));
+        }
+        let keys: Vec<Key> = ids.iter().map(|id| self.0.keys.job(*id)).collect();
+        let objects = if keys.is_empty() {
+            Vec::new()
+        } else {
+            self.0.store.get_many(&keys).await?
+        };
+        let mut found = Vec::with_capacity(ids.len());
+        for (id, object) in ids.into_iter().zip(objects) {
+            let Some(object) = object else { continue };
+            match Header::decode(&object.key, &object.value) {
+                // It may have left the queue between the two reads.
+                Ok(header) if header.phase == header::Phase::Waiting => found.push((id, header)),
+                Ok(_) => {}
+                Err(error) => tracing::warn!("left out: {error}"),
+            }
+        }
+        let next = next.flatten().map(|next| next.write());
+        Ok(Page::new(self.with_arguments(found).await?, next))
+    }
+
+    /// The jobs of all lanes behind a position, in claim order, and whether more follow.
+    async fn ready_after(
+        &self,
+        after: &Position,
+        limit: usize,
+    ) -> Result<(Vec<(Position, JobId)>, bool)> {
+        let (mut found, mut more, mut lanes) = (Vec::new(), false, 0);
+        let mut skip = None;
+        while lanes < MOST_LANES {
+            let scan = Scan::prefix(self.0.keys.ready_all())
+                .after(skip.take())
+                .limit(1)
+                .keys_only();
+            let page = self.0.store.scan(scan).await?;
+            let Some(first) = page.objects.first() else {
+                break;
+            };
+            let Ok(ready) = self.0.keys.read_ready(&first.key) else {
+                skip = Some(kv::Cursor::after(first.key.clone()));
+                continue;
+            };
+            lanes += 1;
+            let prefix = first.key.as_bytes().split_at(ready.lane_len).0;
+            skip = Some(behind(prefix));
+            let scan = Scan::prefix(prefix)
+                .after((!after.is_empty()).then(|| kv::Cursor::after([prefix, after].concat())))
+                .limit(limit)
+                .keys_only();
+            let page = self.0.store.scan(scan).await?;
+            more |= page.next.is_some();
+            for object in page.objects {
+                if let Ok(ready) = self.0.keys.read_ready(&object.key) {
+                    let at = object.key.as_bytes().split_at(ready.lane_len).1.into();
+                    found.push((at, ready.id));
+                }
+            }
+        }
+        found.sort_unstable();
+        more |= found.len() > limit;
+        found.truncate(limit);
+        Ok((found, more))
+    }
+}
+
+/// Where a page of the list begins.
+enum ListCursor {
+    Ready(Position),
+    Scheduled(Option<Key>),
+}
+
+impl ListCursor {
+    fn read(cursor: &Cursor) -> Result<Self> {
+        let bytes = cursor.to_bytes().ok_or_else(|| bad_cursor(cursor))?;
+        let mut reader = Reader::new(&bytes);
+        let read = (|| {
+            let scheduled = reader.read_bool()?;
+            let rest = reader.read_bytes()?.into_owned();
+            reader.finish()?;
+            Ok::<_, crate::encoding::tuple::DecodeError>((scheduled, rest))
+        })();
+        match read {
+            Ok((true, key)) if key.is_empty() => Ok(Self::Scheduled(None)),
+            Ok((true, key)) => Ok(Self::Scheduled(Some(key.into()))),
+            Ok((false, position)) => Ok(Self::Ready(position.into())),
+            Err(_) => Err(bad_cursor(cursor)),
+        }
+    }
+
+    fn write(&self) -> Cursor {
+        let tuple = match self {
+            Self::Ready(position) => Tuple::new().bool(false).bytes(position),
+            Self::Scheduled(key) => Tuple::new()
+                .bool(true)
+                .bytes(key.as_ref().map_or(&[], Key::as_bytes)),
+        };
+        Cursor::from_bytes(&tuple.finish())
+    }
+}
+
+fn bad_cursor(cursor: &Cursor) -> Error {
+    Error::invalid(
+        "bad-cursor",
+        format!("the cursor {cursor} does not belong to this query"),
+    )
+}
+
+#[async_trait]
+impl StateStore for KvStore {
+    async fn get(&self, id: JobId) -> Result<Option<Job>> {
+        let key = self.0.keys.job(id);
+        let Some(object) = self.0.store.get(&key).await? else {
+            return Ok(None);
+        };
+        let header = Header::decode(&key, &object.value)?;
+        if header.phase == header::Phase::Deleting {
+            return Ok(None);
+        }
+        Ok(self.with_arguments(vec![(id, header)]).await?.pop())
+    }
+
+    async fn lookup(&self, query: &Query) -> Result<Page<Job>> {
+        let page = self.find(query).await?;
+        Ok(Page::new(self.with_arguments(page.items).await?, page.next))
+    }
+
+    async fn history(&self, id: JobId) -> Result<Vec<Step>> {
+        // The header first, then the chunks: what spills in between is then seen twice, not
+        // missed (rule 3).
+        let key = self.0.keys.job(id);
+        let Some(object) = self.0.store.get(&key).await? else {
+            return Ok(Vec::new());
+        };
+        let mut steps = Header::decode(&key, &object.value)?.history.steps;
+        let mut scan = Scan::prefix(self.0.keys.histories(id));
+        loop {
+            let page = self.0.store.scan(scan.clone()).await?;
+            for object in &page.objects {
+                let chunk: Vec<StoredStep> = header::decode(&object.key, &object.value)?;
+                steps.extend(chunk);
+            }
+            match page.next {
+                Some(next) => scan = scan.after(next),
+                None => break,
+            }
+        }
+        steps.sort_by_key(|step| step.number);
+        steps.dedup_by_key(|step| step.number);
+        Ok(steps.iter().map(StoredStep::to_step).collect())
+    }
+
+    async fn stats(&self) -> Result<Stats> {
+        let now = self.clock().now();
+        let mut stats = Stats::default();
+        let mut scan = Scan::prefix(self.0.keys.jobs()).limit(1024);
+        loop {
+            let page = self.0.store.scan(scan.clone()).await?;
+            for object in &page.objects {
+                match Header::decode(&object.key, &object.value) {
+                    Ok(header) if header.phase == header::Phase::Deleting => {}
+                    Ok(header) => {
+                        let state = header.state(now);
+                        stats.total += 1;
+                        *stats.states.entry(state).or_default() += 1;
+                        let task = stats.tasks.entry(header.lane.task).or_default();
+                        *task.entry(state).or_default() += 1;
+                    }
+                    Err(error) if *error.kind() == ErrorKind::TooNew => stats.too_new += 1,
+                    Err(_) => stats.unreadable += 1,
+                }
+            }
+            match page.next {
+                Some(next) => scan = scan.after(next),
+                None => break,
+            }
+        }
+        let mut scan = Scan::prefix(self.0.keys.quarantines())
+            .limit(1024)
+            .keys_only();
+        loop {
+            let page = self.0.store.scan(scan.clone()).await?;
+            stats.quarantined += page.objects.len() as u64;
+            match page.next {
+                Some(next) => scan = scan.after(next),
+                None => return Ok(stats),
+            }
+        }
+    }
+
+    async fn quarantine(&self, limit: usize, cursor: Option<Cursor>) -> Result<Page<Quarantined>> {
+        let mut scan = Scan::prefix(self.0.keys.quarantines()).limit(limit.clamp(1, PAGE));
+        if let Some(cursor) = cursor {
+            let key = cursor
+                .to_bytes()
+                .map(Key::from)
+                .ok_or_else(|| bad_cursor(&cursor))?;
+            scan = scan.after(kv::Cursor::after(key));
+        }
+        let page = self.0.store.scan(scan).await?;
+        let next = page
+            .next
+            .map(|next| Cursor::from_bytes(next.key().as_bytes()));
+        let items = page
+            .objects
+            .iter()
+            .map(
+                |object| Ok(header::decode::<Record>(&object.key, &object.value)?.to_quarantined()),
+            )
+            .collect::<Result<_>>()?;
+        Ok(Page::new(items, next))
+    }
+}

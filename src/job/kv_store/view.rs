@@ -1,0 +1,383 @@
+//! What a group of operations reads and is about to write: the store as they see it together
+//! (protocol rule 15).
+//!
+//! Reads go to the store once and are remembered; writes lie over them, so that a later operation
+//! of the group sees the earlier ones. In the end everything becomes one list of changes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+
+use bytes::Bytes;
+
+use super::super::keys::Position;
+use super::super::{JobId, Lane, Result};
+use crate::kv::{self, Change, Expect, Key, Object, Scan, Store};
+
+/// One group's view of the store. See the [module](self).
+pub(in crate::job) struct View<'s> {
+    store: &'s dyn Store,
+    /// What the store held when it was read.
+    read: HashMap<Key, Option<Bytes>>,
+    writes: BTreeMap<Key, Written>,
+    /// Records that must stand unchanged although nobody writes them.
+    checks: HashMap<Key, usize>,
+    effects: Vec<Effect>,
+    bytes: usize,
+    /// The operation that is being planned, and how to undo what it did so far.
+    operation: usize,
+    undo: Vec<Undo>,
+    effects_before: usize,
+}
+
+#[derive(Clone)]
+struct Written {
+    before: Expect,
+    after: Option<Bytes>,
+    /// Whether the store is known to hold nothing there.
+    fresh: bool,
+    /// The operations that wrote it.
+    by: Vec<usize>,
+}
+
+enum Undo {
+    Write(Key, Option<Written>),
+    Check(Key),
+}
+
+/// What becomes true for the process once the group is committed.
+#[derive(Clone, Debug)]
+pub(in crate::job) enum Effect {
+    /// A job stands in this lane now, at this position.
+    Ready {
+        prefix: Key,
+        lane: Lane,
+        position: Position,
+    },
+    /// A job will be due later, or somebody was asked to stop.
+    Stirred,
+    /// The first job of a lane, as a claim left it.
+    Head {
+        prefix: Key,
+        lane: Lane,
+        head: Option<Position>,
+    },
+    /// A lease of this process began.
+    Leased {
+        id: JobId,
+        epoch: u64,
+        worker: String,
+        slot: u64,
+        suspect: bool,
+    },
+    /// A lease ended, whoever held it.
+    Ended { id: JobId, epoch: u64 },
+    /// A worker record of this process is gone.
+    SlotRemoved { slot: u64 },
+}
+
+impl<'s> View<'s> {
+    pub(in crate::job) fn new(store: &'s dyn Store) -> Self {
+        Self {
+            store,
+            read: HashMap::new(),
+            writes: BTreeMap::new(),
+            checks: HashMap::new(),
+            effects: Vec::new(),
+            bytes: 0,
+            operation: 0,
+            undo: Vec::new(),
+            effects_before: 0,
+        }
+    }
+
+    /// Reads what is not known yet in one trip, so that the reads that follow cost nothing.
+    pub(in crate::job) async fn load(&mut self, keys: &[Key]) -> Result<()> {
+        let mut missing: Vec<Key> = keys
+            .iter()
+            .filter(|key| !self.read.contains_key(*key) && !self.is_overwritten(key))
+            .cloned()
+            .collect();
+        missing.sort_unstable();
+        missing.dedup();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let found = self.store.get_many(&missing).await?;
+        self.read.extend(
+            missing.into_iter().zip(
+                found
+                    .into_iter()
+                    .map(|found| found.map(|object| object.value)),
+            ),
+        );
+        Ok(())
+    }
+
+    /// Whether a write hides what the store holds, so that nobody needs to know it.
+    fn is_overwritten(&self, key: &Key) -> bool {
+        self.writes
+            .get(key)
+            .is_some_and(|written| written.fresh || written.before == Expect::Any)
+    }
+
+    /// The value under a key, as the group leaves it so far.
+    pub(in crate::job) async fn get(&mut self, key: &Key) -> Result<Option<Bytes>> {
+        if let Some(written) = self.writes.get(key) {
+            return Ok(written.after.clone());
+        }
+        if !self.read.contains_key(key) {
+            self.load(std::slice::from_ref(key)).await?;
+        }
+        Ok(self.read.get(key).cloned().flatten())
+    }
+
+    /// Replaces or removes a record that was read before; the commit holds only if the store still
+    /// has what was read (rule 4).
+    pub(in crate::job) fn replace(&mut self, key: Key, after: Option<Bytes>) {
+        let before = match self.read.get(&key) {
+            Some(Some(value)) => Expect::Value(value.clone()),
+            Some(None) => Expect::Absent,
+            None => Expect::Any,
+        };
+        let fresh = before == Expect::Absent;
+        self.write(key, before, after, fresh);
+    }
+
+    /// Writes a record whose key was made just now.
+    pub(in crate::job) fn create(&mut self, key: Key, value: impl Into<Bytes>) {
+        self.write(key, Expect::Absent, Some(value.into()), true);
+    }
+
+    /// Writes a satellite or an index key, which nobody compares (rule 4).
+    pub(in crate::job) fn put(&mut self, key: Key, value: impl Into<Bytes>) {
+        self.write(key, Expect::Any, Some(value.into()), false);
+    }
+
+    /// As [`put`](Self::put), for a key that cannot be in the store yet.
+    pub(in crate::job) fn put_new(&mut self, key: Key, value: impl Into<Bytes>) {
+        self.write(key, Expect::Any, Some(value.into()), true);
+    }
+
+    /// Removes a satellite or an index key.
+    pub(in crate::job) fn remove(&mut self, key: Key) {
+        self.write(key, Expect::Any, None, false);
+    }
+
+    /// The commit holds only if this record, which was read before and is present, stands
+    /// unchanged (rule 17).
+    pub(in crate::job) fn check(&mut self, key: Key) {
+        if !self.checks.contains_key(&key) && matches!(self.read.get(&key), Some(Some(_))) {
+            self.undo.push(Undo::Check(key.clone()));
+            self.checks.insert(key, self.operation);
+        }
+    }
+
+    fn write(&mut self, key: Key, before: Expect, after: Option<Bytes>, fresh: bool) {
+        let earlier = self.writes.get(&key).cloned();
+        let mut written = match &earlier {
+            Some(earlier) => Written {
+                after,
+                ..earlier.clone()
+            },
+            None => Written {
+                before,
+                after,
+                fresh,
+                by: Vec::new(),
+            },
+        };
+        if !written.by.contains(&self.operation) {
+            written.by.push(self.operation);
+        }
+        self.bytes += size(&key, &written);
+        if let Some(earlier) = &earlier {
+            self.bytes -= size(&key, earlier);
+        }
+        self.undo.push(Undo::Write(key.clone(), earlier));
+        self.writes.insert(key, written);
+    }
+
+    /// Something that becomes true for this process with the commit.
+    pub(in crate::job) fn effect(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    /// The lanes that got a job in this group.
+    pub(in crate::job) fn readied(&self) -> impl Iterator<Item = (&Key, &Lane, &Position)> {
+        self.effects.iter().filter_map(|effect| match effect {
+            Effect::Ready {
+                prefix,
+                lane,
+                position,
+            } => Some((prefix, lane, position)),
+            _ => None,
+        })
+    }
+
+    /// The leases that begin in this group.
+    pub(in crate::job) fn leased(&self) -> impl Iterator<Item = (JobId, u64)> {
+        self.effects.iter().filter_map(|effect| match effect {
+            Effect::Leased { id, epoch, .. } => Some((*id, *epoch)),
+            _ => None,
+        })
+    }
+
+    /// What the store held under a key that was read.
+    pub(in crate::job) fn stored(&self, key: &Key) -> Option<Bytes> {
+        self.read.get(key).cloned().flatten()
+    }
+
+    /// Objects of one scan, forward, at most its limit, as the group leaves them so far; and
+    /// whether that was all.
+    pub(in crate::job) async fn scan(&mut self, scan: Scan) -> Result<(Vec<Object>, bool)> {
+        let page = self.store.scan(scan.clone()).await?;
+        self.overlay(scan, page).await
+    }
+
+    /// Several scans in one trip; see [`scan`](Self::scan).
+    pub(in crate::job) async fn scan_many(
+        &mut self,
+        scans: Vec<Scan>,
+    ) -> Result<Vec<(Vec<Object>, bool)>> {
+        let pages = match scans.as_slice() {
+            [scan] => vec![self.store.scan(scan.clone()).await?],
+            _ => self.store.scan_many(scans.clone()).await?,
+        };
+        let mut answers = Vec::with_capacity(pages.len());
+        for (scan, page) in scans.into_iter().zip(pages) {
+            answers.push(self.overlay(scan, page).await?);
+        }
+        Ok(answers)
+    }
+
+    /// Lays the group's writes over a page, and reads on where they hide too much of it.
+    async fn overlay(&self, mut scan: Scan, mut page: kv::Page) -> Result<(Vec<Object>, bool)> {
+        let limit = scan.limit;
+        let mut found = Vec::new();
+        loop {
+            let range = scan.range(true);
+            let end = match &page.next {
+                Some(next) => Bound::Included(next.key().clone()),
+                None => range.end.clone(),
+            };
+            let within = kv::Range { end, ..range };
+            let mut written = if within.is_empty() {
+                None
+            } else {
+                Some(
+                    self.writes
+                        .range::<Key, _>((within.start, within.end))
+                        .peekable(),
+                )
+            };
+            let mut stored = page.objects.into_iter().peekable();
+            loop {
+                let next_written = written.as_mut().and_then(|written| written.peek().copied());
+                match (stored.peek(), next_written) {
+                    (None, None) => break,
+                    (Some(object), Some((key, _))) if object.key < *key => {
+                        found.extend(stored.next());
+                    }
+                    (Some(_), None) => found.extend(stored.next()),
+                    (object, Some((key, write))) => {
+                        if object.is_some_and(|object| object.key == *key) {
+                            stored.next();
+                        }
+                        if let Some(value) = &write.after {
+                            found.push(Object {
+                                key: key.clone(),
+                                value: value.clone(),
+                            });
+                        }
+                        written.as_mut().and_then(Iterator::next);
+                    }
+                }
+            }
+            match page.next {
+                Some(next) if found.len() < limit => {
+                    scan = scan.after(next);
+                    page = self.store.scan(scan.clone()).await?;
+                }
+                next => {
+                    let all = next.is_none() && found.len() <= limit;
+                    found.truncate(limit);
+                    return Ok((found, all));
+                }
+            }
+        }
+    }
+
+    /// Begins to plan the operation of this number.
+    pub(in crate::job) fn begin(&mut self, operation: usize) {
+        self.operation = operation;
+        self.undo.clear();
+        self.effects_before = self.effects.len();
+    }
+
+    /// Takes back what the current operation did.
+    pub(in crate::job) fn roll_back(&mut self) {
+        for undo in std::mem::take(&mut self.undo).into_iter().rev() {
+            match undo {
+                Undo::Check(key) => drop(self.checks.remove(&key)),
+                Undo::Write(key, earlier) => {
+                    if let Some(written) = self.writes.remove(&key) {
+                        self.bytes -= size(&key, &written);
+                    }
+                    if let Some(earlier) = earlier {
+                        self.bytes += size(&key, &earlier);
+                        self.writes.insert(key, earlier);
+                    }
+                }
+            }
+        }
+        self.effects.truncate(self.effects_before);
+    }
+
+    /// How many changes the commit has so far, and how many bytes.
+    pub(in crate::job) fn size(&self) -> (usize, usize) {
+        (self.writes.len() + self.checks.len(), self.bytes)
+    }
+
+    /// The commit, the operations behind each of its changes, and what follows from it.
+    pub(in crate::job) fn finish(self) -> Plan {
+        let mut changes = Vec::with_capacity(self.writes.len() + self.checks.len());
+        let mut by = Vec::with_capacity(changes.capacity());
+        for (key, operation) in self.checks {
+            if let (false, Some(Some(value))) =
+                (self.writes.contains_key(&key), self.read.get(&key))
+            {
+                changes.push(Change::check(key, value.clone()));
+                by.push(vec![operation]);
+            }
+        }
+        for (key, written) in self.writes {
+            // What came and went within the group never was.
+            if written.fresh && written.after.is_none() {
+                continue;
+            }
+            changes.push(Change {
+                key,
+                before: written.before,
+                after: written.after,
+            });
+            by.push(written.by);
+        }
+        Plan {
+            changes,
+            by,
+            effects: self.effects,
+        }
+    }
+}
+
+/// What a group came to.
+pub(in crate::job) struct Plan {
+    pub(in crate::job) changes: Vec<Change>,
+    /// For each change, the operations that made it.
+    pub(in crate::job) by: Vec<Vec<usize>>,
+    pub(in crate::job) effects: Vec<Effect>,
+}
+
+fn size(key: &Key, written: &Written) -> usize {
+    key.len() + written.after.as_ref().map_or(0, Bytes::len)
+}

@@ -1,0 +1,160 @@
+//! Storing a job, under a job key or without.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::super::header::{self, Arguments, Header, JobKey, MAX_INLINE, Phase, Recent};
+use super::super::keys::KeySpace;
+use super::super::kv_store::{Context, View};
+use super::super::transition::{self, Why};
+use super::super::{Enqueued, Error, JobId, NewJob, Result, State, place};
+use super::Operation;
+use crate::kv::{self, Key};
+
+/// Stores a job, or finds the one that has its key (the mode `unsafe_dedupe`).
+pub(in crate::job) struct Enqueue {
+    pub(in crate::job) id: JobId,
+    pub(in crate::job) job: NewJob,
+}
+
+/// What stands under a `unique` key: the job key in full, for its hash is in the key, and who
+/// has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::job) struct Unique {
+    tenant: String,
+    text: String,
+    id: [u8; 16],
+}
+
+impl Enqueue {
+    fn unique_key(&self, keys: &KeySpace) -> Option<Key> {
+        self.job
+            .key
+            .as_ref()
+            .map(|key| keys.unique(&self.job.lane.tenant, &key.text))
+    }
+
+    /// The job that has this key already.
+    async fn existing(&self, cx: &Context<'_>, view: &mut View<'_>) -> Result<Option<Enqueued>> {
+        let Some(key) = self.unique_key(cx.keys) else {
+            return Ok(None);
+        };
+        let Some(value) = view.get(&key).await? else {
+            return Ok(None);
+        };
+        let unique: Unique = header::decode(&key, &value)?;
+        let text = self.job.key.as_ref().map(|key| key.text.as_str());
+        if Some(unique.text.as_str()) != text || unique.tenant != self.job.lane.tenant {
+            let message = format!(
+                "the job keys {:?} and {:?} have the same hash: choose another key",
+                unique.text,
+                text.unwrap_or_default()
+            );
+            return Err(Error::invalid("job-key-collision", message));
+        }
+        let id = JobId::from_bytes(unique.id);
+        let Some(mut header) = transition::read(cx, view, id).await? else {
+            // Its job is gone: the key is free.
+            return Ok(None);
+        };
+        // A job that has ended stays as it is.
+        if matches!(
+            header.phase,
+            Phase::Waiting | Phase::Running | Phase::Failed
+        ) {
+            transition::write(cx, view, id, &mut header)?;
+        }
+        let job = transition::to_job(cx, view, id, &header).await?;
+        Ok(Some(Enqueued { job, is_new: false }))
+    }
+}
+
+#[async_trait]
+impl Operation for Enqueue {
+    type Output = Enqueued;
+
+    fn reads(&self, keys: &KeySpace) -> Vec<Key> {
+        self.unique_key(keys).into_iter().collect()
+    }
+
+    async fn plan(&self, cx: &Context<'_>, view: &mut View<'_>) -> Result<Enqueued> {
+        if let Some(existing) = self.existing(cx, view).await? {
+            return Ok(existing);
+        }
+        let (id, job) = (self.id, &self.job);
+        let text = job.payload.as_str();
+        let arguments = if text.len() <= MAX_INLINE {
+            Arguments::Inline(text.to_owned())
+        } else {
+            view.put_new(cx.keys.payload(id), text.to_owned());
+            Arguments::Stored {
+                bytes: text.len() as u64,
+            }
+        };
+        let mut header = Header {
+            revision: 1,
+            epoch: 0,
+            phase: Phase::Waiting,
+            lane: job.lane.clone(),
+            priority: job.priority,
+            run_at: job.run_at.unwrap_or(cx.now).as_micros(),
+            scheduled: false,
+            attempts: 0,
+            max_attempts: job.max_attempts,
+            losses: 0,
+            backoff: job.backoff.clone(),
+            timeout: job.timeout,
+            key: job.key.as_ref().map(|key| JobKey {
+                text: key.text.clone(),
+                retain: key.retain,
+            }),
+            holder: None,
+            cancel_requested: false,
+            arguments,
+            created_at: cx.now.as_micros(),
+            started_at: None,
+            ended_at: None,
+            history: Recent::default(),
+        };
+        transition::step(cx, &mut header, State::Created, Why::Nothing);
+        place::place(cx, view, id, &mut header)?;
+        view.create(cx.keys.job(id), header.encode()?);
+        if let (Some(key), Some(new)) = (self.unique_key(cx.keys), &job.key) {
+            let unique = Unique {
+                tenant: job.lane.tenant.clone(),
+                text: new.text.clone(),
+                id: *id.as_bytes(),
+            };
+            view.replace(key, Some(header::encode(&unique)?.into()));
+        }
+        let stored = header.payload_stored().then(|| text.as_bytes());
+        let job = header
+            .to_job(id, stored, cx.now)
+            .map_err(|error| match error {
+                // What was just built does read back.
+                Error::Store(error) => Error::Store(error.context("storing a new job")),
+                error => error,
+            })?;
+        Ok(Enqueued { job, is_new: true })
+    }
+}
+
+/// Frees a job's key, if the key is still this job's.
+pub(in crate::job) async fn free_key(
+    cx: &Context<'_>,
+    view: &mut View<'_>,
+    id: JobId,
+    header: &Header,
+) -> Result<()> {
+    let Some(key) = &header.key else {
+        return Ok(());
+    };
+    let key = cx.keys.unique(&header.lane.tenant, &key.text);
+    if let Some(value) = view.get(&key).await? {
+        let unique: kv::Result<Unique> = header::decode(&key, &value);
+        if unique.is_ok_and(|unique| unique.id == *id.as_bytes()) {
+            view.replace(key, None);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,181 @@
+//! Leases that ran out, or whose holder is known to be dead, are taken back.
+
+use async_trait::async_trait;
+
+use super::super::header::{self, Header, Phase};
+use super::super::keys::KeySpace;
+use super::super::kv_store::{Context, Effect, View, WorkerRecord};
+use super::super::transition::{self, Next};
+use super::super::{JobId, Result};
+use super::{Operation, quarantine};
+use crate::clock::Timestamp;
+use crate::kv::{Cursor, ErrorKind, Key, Object, Scan};
+
+/// Leases taken back in one plan.
+const PAGE: usize = 64;
+
+/// The error of an attempt whose lease ran out.
+pub(in crate::job) const LEASE_EXPIRED: &str = "lease expired";
+
+/// Takes back leases; each counts as a failed attempt.
+pub(in crate::job) struct Expire {
+    /// Whether incarnations of other processes are dead: only at the start of a store that this
+    /// process has alone (rule 7).
+    pub(in crate::job) others_are_dead: bool,
+}
+
+/// What a sweep came to.
+#[derive(Clone, Debug, Default)]
+pub(in crate::job) struct Expired {
+    pub(in crate::job) ids: Vec<JobId>,
+    /// Whether more is left than one plan takes.
+    pub(in crate::job) more: bool,
+}
+
+#[async_trait]
+impl Operation for Expire {
+    type Output = Expired;
+
+    fn reads(&self, _keys: &KeySpace) -> Vec<Key> {
+        Vec::new()
+    }
+
+    async fn plan(&self, cx: &Context<'_>, view: &mut View<'_>) -> Result<Expired> {
+        let mut expired = Expired::default();
+        let mut scan = Scan::prefix(cx.keys.workers()).limit(PAGE);
+        loop {
+            let (records, all) = view.scan(scan.clone()).await?;
+            let last = records
+                .last()
+                .map(|object| Cursor::after(object.key.clone()));
+            // What a scan returned is not yet what a commit compares.
+            let keys: Vec<Key> = records.iter().map(|object| object.key.clone()).collect();
+            view.load(&keys).await?;
+            for record in records {
+                self.sweep(cx, view, record, &mut expired).await?;
+                if expired.more {
+                    return Ok(expired);
+                }
+            }
+            match last {
+                Some(last) if !all => scan = scan.after(last),
+                _ => return Ok(expired),
+            }
+        }
+    }
+}
+
+impl Expire {
+    /// Takes back what ran out in one worker record, and rewrites the record in the same commit
+    /// (rule 5).
+    async fn sweep(
+        &self,
+        cx: &Context<'_>,
+        view: &mut View<'_>,
+        object: Object,
+        expired: &mut Expired,
+    ) -> Result<()> {
+        let key = object.key.clone();
+        let Some(value) = view.get(&key).await? else {
+            return Ok(());
+        };
+        let read = cx.keys.read_worker(&key).and_then(|(incarnation, slot)| {
+            Ok((
+                incarnation,
+                slot,
+                header::decode::<WorkerRecord>(&key, &value)?,
+            ))
+        });
+        let (incarnation, slot, mut record) = match read {
+            Ok(read) => read,
+            Err(super::super::Error::Store(error)) if *error.kind() == ErrorKind::TooNew => {
+                return Ok(());
+            }
+            Err(error) => {
+                view.replace(key, None);
+                return quarantine::index(cx, view, &object, &error.to_string());
+            }
+        };
+        let ours = incarnation == cx.incarnation;
+        let dead = self.others_are_dead && incarnation.get(..8) != cx.incarnation.get(..8);
+        let over = |deadline: Timestamp| dead || deadline.after(cx.max_skew) < cx.now;
+        let stepped = cx
+            .since_step
+            .is_some_and(|since| since.as_micros() < u128::from(record.lease));
+        let due: Vec<_> = record
+            .entries
+            .iter()
+            .filter(|entry| over(entry.deadline()))
+            .collect();
+        if due.is_empty() && !(ours && record.entries.is_empty()) {
+            return Ok(());
+        }
+        if stepped && !dead {
+            return Ok(());
+        }
+        let headers: Vec<Key> = due.iter().map(|entry| cx.keys.job(entry.id())).collect();
+        view.load(&headers).await?;
+        let mut kept = Vec::with_capacity(record.entries.len());
+        for entry in std::mem::take(&mut record.entries) {
+            // Each takes a header, an index key, perhaps a chunk, a log line and a signal.
+            let (changes, _) = view.size();
+            if !over(entry.deadline()) {
+                kept.push(entry);
+            } else if expired.ids.len() >= PAGE || changes + 8 > cx.max_changes {
+                expired.more = true;
+                kept.push(entry);
+            } else {
+                let holder = (incarnation, slot, entry.epoch);
+                take_back(cx, view, entry.id(), holder, expired).await?;
+                view.effect(Effect::Ended {
+                    id: entry.id(),
+                    epoch: entry.epoch,
+                });
+            }
+        }
+        record.entries = kept;
+        if record.entries.is_empty() {
+            view.replace(key, None);
+            if ours {
+                view.effect(Effect::SlotRemoved { slot });
+            }
+        } else {
+            view.replace(key, Some(header::encode(&record)?.into()));
+        }
+        Ok(())
+    }
+}
+
+/// Takes back a job that still runs under that very lease (rule 5).
+async fn take_back(
+    cx: &Context<'_>,
+    view: &mut View<'_>,
+    id: JobId,
+    (incarnation, slot, epoch): ([u8; 16], u64, u64),
+    expired: &mut Expired,
+) -> Result<()> {
+    let key = cx.keys.job(id);
+    let Some(value) = view.get(&key).await? else {
+        return Ok(());
+    };
+    let mut header = match Header::decode(&key, &value) {
+        Ok(header) => header,
+        Err(error) if *error.kind() == ErrorKind::TooNew => return Ok(()),
+        Err(error) => return quarantine::header(cx, view, &key, &value, &error),
+    };
+    let holds = header.phase == Phase::Running
+        && header.epoch == epoch
+        && header
+            .holder
+            .as_ref()
+            .is_some_and(|holder| holder.incarnation == incarnation && holder.slot == slot);
+    if !holds {
+        return Ok(());
+    }
+    header.losses = header.losses.saturating_add(1);
+    header.epoch += 1;
+    let pause = header.backoff.wait(header.attempts, cx.clock.random());
+    transition::failed(cx, view, id, &mut header, LEASE_EXPIRED, Next::After(pause)).await?;
+    expired.ids.push(id);
+    Ok(())
+}

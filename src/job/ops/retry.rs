@@ -1,0 +1,41 @@
+//! A job that ended badly gets another chance.
+
+use async_trait::async_trait;
+
+use super::super::keys::KeySpace;
+use super::super::kv_store::{Context, View};
+use super::super::transition::{self, Why};
+use super::super::{Job, JobId, Result};
+use super::Operation;
+use crate::clock::Timestamp;
+use crate::kv::Key;
+
+/// Lets a failed, canceled or timed-out job wait again, with all its attempts. `None` if there
+/// was nothing to change.
+pub(in crate::job) struct RetryJob(pub(in crate::job) JobId);
+
+#[async_trait]
+impl Operation for RetryJob {
+    type Output = Option<Job>;
+
+    fn reads(&self, keys: &KeySpace) -> Vec<Key> {
+        vec![keys.job(self.0)]
+    }
+
+    async fn plan(&self, cx: &Context<'_>, view: &mut View<'_>) -> Result<Option<Job>> {
+        let id = self.0;
+        let Some(mut header) = transition::read(cx, view, id).await? else {
+            return Ok(None);
+        };
+        if !transition::needs_attention(header.phase) {
+            return Ok(None);
+        }
+        if let Some(ended_at) = header.ended_at {
+            view.remove(cx.keys.attention(Timestamp::from_micros(ended_at), id));
+        }
+        header.attempts = 0;
+        header.losses = 0;
+        transition::wait(cx, view, id, &mut header, cx.now, Why::Note("retried"))?;
+        transition::to_job(cx, view, id, &header).await.map(Some)
+    }
+}

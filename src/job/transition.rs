@@ -1,0 +1,217 @@
+//! The steps that several operations share: reading and writing a header, ending a job, letting it
+//! wait again.
+
+use std::time::Duration;
+
+use super::header::{self, Arguments, Header, MAX_REASON, Phase, StoredStep, shortened};
+use super::kv_store::{Context, Effect, View};
+use super::log::Level;
+use super::{Error, Job, JobId, Lease, Outcome, Result, State, ops, place};
+use crate::clock::Timestamp;
+
+/// Adds a step to a job's history; the caller writes the header.
+pub(crate) fn step(cx: &Context<'_>, header: &mut Header, state: State, why: Why<'_>) {
+    let (reason, is_error) = match why {
+        Why::Nothing => (None, false),
+        Why::Note(note) => (Some(shortened(note, MAX_REASON)), false),
+        Why::Error(error) => (Some(shortened(error, MAX_REASON)), true),
+    };
+    let worker = match state {
+        State::Running => header.holder.as_ref().map(|holder| holder.worker.clone()),
+        _ => None,
+    };
+    header.history.steps.push(StoredStep {
+        number: header.history.next,
+        at: cx.now.as_micros(),
+        state,
+        attempt: header.attempts,
+        token: cx.token,
+        is_error,
+        reason,
+        worker,
+    });
+    header.history.next = header.history.next.saturating_add(1);
+}
+
+/// What a step says about itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Why<'a> {
+    Nothing,
+    Note(&'a str),
+    Error(&'a str),
+}
+
+/// Reads a job's header; `None` if there is none, or nothing but its removal is left to do.
+pub(crate) async fn read(
+    cx: &Context<'_>,
+    view: &mut View<'_>,
+    id: JobId,
+) -> Result<Option<Header>> {
+    let key = cx.keys.job(id);
+    match view.get(&key).await? {
+        Some(value) => {
+            let header = Header::decode(&key, &value)?;
+            Ok((header.phase != Phase::Deleting).then_some(header))
+        }
+        None => Ok(None),
+    }
+}
+
+/// Writes a header that was read before; steps that no longer fit go to a chunk (rule 3).
+pub(crate) fn write(
+    cx: &Context<'_>,
+    view: &mut View<'_>,
+    id: JobId,
+    header: &mut Header,
+) -> Result<()> {
+    header.revision += 1;
+    let spilled = header.history.spill();
+    if let Some(first) = spilled.first() {
+        view.put(cx.keys.history(id, first.number), header::encode(&spilled)?);
+    }
+    view.replace(cx.keys.job(id), Some(header.encode()?.into()));
+    Ok(())
+}
+
+/// The job as its users see it, with its arguments.
+pub(crate) async fn to_job(
+    cx: &Context<'_>,
+    view: &mut View<'_>,
+    id: JobId,
+    header: &Header,
+) -> Result<Job> {
+    let stored = match header.arguments {
+        Arguments::Inline(_) => None,
+        Arguments::Stored { .. } => view.get(&cx.keys.payload(id)).await?,
+    };
+    header.to_job(id, stored.as_deref(), cx.now)
+}
+
+/// The header of a job whose lease the caller states (rule 1).
+pub(crate) async fn leased(cx: &Context<'_>, view: &mut View<'_>, lease: &Lease) -> Result<Header> {
+    let lost = |reason: String| Error::LeaseLost {
+        id: lease.id,
+        epoch: lease.epoch,
+        reason,
+    };
+    let Some(header) = read(cx, view, lease.id).await? else {
+        return Err(lost("there is no such job".to_owned()));
+    };
+    if header.epoch != lease.epoch {
+        return Err(lost(format!("the job is at epoch {}", header.epoch)));
+    }
+    if header.phase != Phase::Running {
+        return Err(lost(format!("the job is {}", header.state(cx.now))));
+    }
+    Ok(header)
+}
+
+/// Ends a lease: the job does not run any more. The caller says what it becomes.
+pub(crate) fn release(cx: &Context<'_>, view: &mut View<'_>, id: JobId, header: &mut Header) {
+    if let Some(holder) = header.holder.take()
+        && header.cancel_requested
+    {
+        view.remove(cx.keys.signal(&holder.incarnation, id));
+    }
+    view.effect(Effect::Ended {
+        id,
+        epoch: header.epoch,
+    });
+}
+
+/// Makes a job final and writes it.
+pub(crate) async fn end(
+    cx: &Context<'_>,
+    view: &mut View<'_>,
+    id: JobId,
+    header: &mut Header,
+    phase: Phase,
+    why: Why<'_>,
+) -> Result<()> {
+    header.phase = phase;
+    header.scheduled = false;
+    header.cancel_requested = false;
+    header.ended_at = Some(cx.now.as_micros());
+    if needs_attention(phase) {
+        view.put(cx.keys.attention(cx.now, id), Vec::new());
+    }
+    // A key is free again when its job is done, unless it was asked to be retained; one of a job
+    // that failed stays taken, for the job may be retried.
+    if matches!(phase, Phase::Completed | Phase::Taken)
+        && header.key.as_ref().is_some_and(|key| !key.retain)
+    {
+        ops::enqueue::free_key(cx, view, id, header).await?;
+    }
+    step(cx, header, header.state(cx.now), why);
+    write(cx, view, id, header)
+}
+
+/// Whether a final state is one that somebody may look for.
+pub(crate) fn needs_attention(phase: Phase) -> bool {
+    matches!(phase, Phase::Failed | Phase::Canceled | Phase::TimedOut)
+}
+
+/// Lets a job wait until `run_at` and writes it.
+pub(crate) fn wait(
+    cx: &Context<'_>,
+    view: &mut View<'_>,
+    id: JobId,
+    header: &mut Header,
+    run_at: Timestamp,
+    why: Why<'_>,
+) -> Result<()> {
+    header.phase = Phase::Waiting;
+    header.run_at = run_at.as_micros();
+    header.ended_at = None;
+    place::place(cx, view, id, header)?;
+    step(cx, header, header.state(cx.now), why);
+    write(cx, view, id, header)
+}
+
+/// A failed attempt: another one after `wait_for`, or the end.
+pub(crate) async fn failed(
+    cx: &Context<'_>,
+    view: &mut View<'_>,
+    id: JobId,
+    header: &mut Header,
+    error: &str,
+    next: Next,
+) -> Result<Outcome> {
+    release(cx, view, id, header);
+    if error.len() > MAX_REASON {
+        let line = super::log::StoredLine {
+            level: Level::Error,
+            message: error.to_owned(),
+            fields: std::collections::BTreeMap::new(),
+        };
+        let (at, writer) = cx.log_stamp();
+        view.put(cx.keys.log(id, at, writer), header::encode(&line)?);
+    }
+    if header.cancel_requested {
+        end(cx, view, id, header, Phase::Canceled, Why::Error(error)).await?;
+    } else {
+        match next {
+            Next::After(pause) if header.attempts < header.max_attempts => {
+                wait(cx, view, id, header, cx.now.after(pause), Why::Error(error))?;
+            }
+            Next::Final(phase) => end(cx, view, id, header, phase, Why::Error(error)).await?,
+            Next::After(_) => {
+                end(cx, view, id, header, Phase::Failed, Why::Error(error)).await?;
+            }
+        }
+    }
+    let waits = header.phase == Phase::Waiting;
+    Ok(Outcome {
+        state: header.state(cx.now),
+        run_at: waits.then(|| header.run_at()),
+    })
+}
+
+/// What follows a failed attempt.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Next {
+    /// Another one after this time, if there is one left; else it failed.
+    After(Duration),
+    /// The end.
+    Final(Phase),
+}
