@@ -1,1 +1,45 @@
-//! For those who write an adapter or test their handlers.
+//! For those who write an adapter or test their handlers: the [`conformance`] suite, the
+//! [`model`] test and a [`ManualClock`]. No store lives here, and no test of the library itself.
+//!
+//! # Proving an adapter
+//!
+//! An adapter says where its stores come from with a [`Factory`] and writes out the suite with
+//! [`conformance!`](macro@conformance), one named test for each case:
+//!
+//! ```
+//! use kvjob::kv::Memory;
+//! use kvjob::testkit::Factory;
+//!
+//! struct InMemory;
+//!
+//! impl Factory for InMemory {
+//!     type Store = Memory;
+//!
+//!     async fn open(&self) -> Memory {
+//!         Memory::new()
+//!     }
+//! }
+//!
+//! kvjob::testkit::conformance!(InMemory);
+//! # fn main() {}
+//! ```
+//!
+//! A store that keeps its data also says how it is closed and opened again; see [`Factory`].
+
+// Here a panic is how a promise that was broken is reported.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc
+)]
+
+mod clock;
+pub mod conformance;
+mod factory;
+pub mod model;
+
+pub use crate::__kvjob_conformance as conformance;
+pub use clock::ManualClock;
+pub use factory::Factory;
