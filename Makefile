@@ -1,0 +1,112 @@
+# Every command of this project. `make check` is what CI runs, and it installs what it needs.
+
+CARGO_DENY := 0.20.2
+# Its own release profile (fat LTO) takes more than twice as long to build; no run of it is long enough to pay that back.
+QUICK_BUILD := CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_OPT_LEVEL=1
+# Rounds of `make kill-test`.
+KVJOB_KILLS ?= 200
+# Given to `make bench`, for example ARGS=--help.
+ARGS ?=
+
+# The crates that are published, and the workspaces that stand beside this one.
+CRATES := Cargo.toml $(wildcard adapters/*/Cargo.toml) cli/Cargo.toml
+ASIDE := $(wildcard fuzz/Cargo.toml benches/peers/Cargo.toml)
+
+CHECKS := lock fmt-check lint doc test features fuzz-check deny
+
+.DEFAULT_GOAL := help
+.PHONY: help setup check $(CHECKS) fmt kill-test bench
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+
+check: setup ## everything CI runs, and first what is missing on this machine
+	@all=$$(date +%s); spent=; \
+	for step in $(CHECKS); do \
+		printf '\n==> make %s\n' $$step; \
+		start=$$(date +%s); \
+		$(MAKE) --no-print-directory $$step || { \
+			echo "==> make $$step FAILED after $$(($$(date +%s) - start)) s"; exit 1; }; \
+		took="$$step $$(($$(date +%s) - start)) s"; \
+		echo "==> $$took"; \
+		spent="$$spent, $$took"; \
+	done; \
+	printf '\n==> all checks passed in %s s: %s\n' $$(($$(date +%s) - all)) "$${spent#, }"
+
+setup: ## install what `check` needs: a C and C++ compiler, git, rustfmt, clippy, cargo-deny
+	@command -v cargo >/dev/null || { \
+		echo 'kvjob needs Rust: install it from https://rustup.rs' >&2; \
+		echo '(on Debian 13 and later also: apt-get install rustup && rustup default stable).' >&2; exit 1; }
+	@cargo --version >/dev/null || { \
+		echo 'cargo is there, but does not run; with rustup: rustup default stable' >&2; exit 1; }
+	@missing=; \
+	command -v cc >/dev/null && command -v c++ >/dev/null || missing='build-essential'; \
+	command -v git >/dev/null || missing="$$missing git ca-certificates"; \
+	[ -n "$$missing" ] || exit 0; \
+	if ! command -v apt-get >/dev/null; then \
+		echo "please install (named as in Debian): $$missing" >&2; exit 1; \
+	elif [ "$$(id -u)" = 0 ]; then root=; \
+	elif command -v sudo >/dev/null; then root=sudo; \
+	else echo "please run as root: apt-get install $$missing" >&2; exit 1; fi; \
+	$$root apt-get update && \
+	$$root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing
+	@for tool in fmt:rustfmt clippy:clippy; do \
+		cargo $${tool%:*} --version >/dev/null 2>&1 || rustup component add $${tool#*:} || { \
+			echo "please install $${tool#*:} for your Rust" >&2; exit 1; }; \
+	done
+	@have=$$(cargo deny --version 2>/dev/null) || have=; \
+	printf '%s\n' $(CARGO_DENY) "$${have#cargo-deny }" | sort -CV || { \
+		echo 'installing cargo-deny $(CARGO_DENY); this takes a minute or two, once'; \
+		$(QUICK_BUILD) cargo install --locked --version $(CARGO_DENY) cargo-deny; }
+
+lock: ## the lock files fit the manifests
+	@for manifest in Cargo.toml $(ASIDE); do \
+		cargo metadata --locked --format-version 1 --manifest-path $$manifest >/dev/null || exit 1; \
+	done
+
+fmt: ## format everything
+	cargo fmt --all
+	@for manifest in $(ASIDE); do cargo fmt --manifest-path $$manifest || exit 1; done
+
+fmt-check: ## everything is formatted
+	cargo fmt --all --check
+	@for manifest in $(ASIDE); do cargo fmt --check --manifest-path $$manifest || exit 1; done
+
+lint: ## no warnings in any target, with all features
+	cargo clippy --workspace --all-targets --all-features -- -D warnings
+
+doc: ## the documentation builds, and its links lead somewhere
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --all-features
+
+test: ## all tests of all backends, examples in the documentation included
+	cargo test --workspace --all-features --no-fail-fast
+
+features: ## default features build, and so does each crate bare and with each feature alone
+	cargo clippy --workspace --all-targets -- -D warnings
+	@for manifest in $(CRATES); do \
+		crate=$$(awk -F '"' '/^name = / { print $$2; exit }' $$manifest); \
+		for feature in '' $$(awk '/^\[/ { on = /^\[features\]/ } on && /^[a-z0-9_-]+ *=/ { print $$1 }' $$manifest); do \
+			echo "$$crate: $${feature:-no features}"; \
+			cargo clippy --quiet -p $$crate --no-default-features $${feature:+--features $$feature} -- -D warnings || exit 1; \
+		done; \
+	done
+
+fuzz-check: ## the fuzz targets build
+	$(if $(wildcard fuzz/Cargo.toml),cargo check --manifest-path fuzz/Cargo.toml,@echo 'there are none yet')
+
+# A finding fails. Only where the advisory database cannot be had is that one check left out, and it says so.
+deny: ## licences, sources, banned crates and security advisories of all dependencies
+	@if why=$$(GIT_TERMINAL_PROMPT=0 cargo deny fetch db 2>&1); then \
+		cargo deny --workspace check --hide-inclusion-graph; \
+	else \
+		cargo deny --workspace check --hide-inclusion-graph bans licenses sources || exit 1; \
+		echo; \
+		echo '**** SECURITY ADVISORIES WERE NOT CHECKED: their database could not be fetched. ****'; \
+		echo "$$why"; \
+	fi
+
+kill-test: ## kill the command again and again: what it acknowledged must be there
+	KVJOB_KILLS=$(KVJOB_KILLS) cargo test --release -p kvjob-cli --test kill -- --nocapture
+
+bench: ## what each backend costs, beside the raw engine
+	cargo run --release -p kvjob-benches -- $(ARGS)
