@@ -1,20 +1,23 @@
-//! What an embedded backend implements.
+//! What an embedded backend implements: a synchronous engine, and, where it has transactions,
+//! the store's side of one that a user shares. Threads, groups, conditions, durability and
+//! watchers are [`Embedded`](super::Embedded)'s.
 
 use std::fmt::Debug;
 
 use bytes::Bytes;
 
-use super::{Health, Key, Limits, Object, Range, Result};
+use super::embedded::Overlay;
+use super::{Change, Health, Key, Limits, Object, Range, Result, check_commit};
 
 /// One write of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Write {
     /// Stores an object, whatever was there.
     Put(Object),
     /// Removes what is under this key, if anything.
     Remove(Key),
-    /// Removes every key that begins with this prefix.
+    /// Removes every key that begins with this prefix. [`Embedded`](super::Embedded) sends it
+    /// alone, for it may take long.
     DeletePrefix(Key),
 }
 
@@ -24,7 +27,16 @@ pub enum Write {
 /// Reads come from any thread, also while a write is under way, and see the state before or
 /// after a whole [`apply`](Self::apply), never between. `apply` and [`sync`](Self::sync) are
 /// called from one thread at a time. Keys and values have been checked against
-/// [`limits`](Self::limits).
+/// [`limits`](Self::limits). Dropping the engine closes its files.
+///
+/// # Errors that close the store
+///
+/// Two kinds of error from `apply` and `sync` make the store close itself, for afterwards nobody
+/// can say what is on disk: [`Unknown`](super::ErrorKind::Unknown), the writes may have been
+/// applied or may be lost later (a sync that failed, above all), and
+/// [`Closed`](super::ErrorKind::Closed), none of *these* writes was applied, and the engine takes
+/// no further ones. A panic counts as the first. Every other kind means that none was applied and
+/// that the engine goes on.
 pub trait Engine: Send + Sync + Debug + 'static {
     /// What it is called in messages, such as `redb`.
     fn name(&self) -> &str;
@@ -39,7 +51,7 @@ pub trait Engine: Send + Sync + Debug + 'static {
     fn get(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>>;
 
     /// Visits the objects of a range in its order, all of one moment, until `visit` returns
-    /// `false` or the range ends.
+    /// `false` or the range ends. The range is not [empty](Range::is_empty).
     ///
     /// # Errors
     /// What the engine says.
@@ -49,9 +61,7 @@ pub trait Engine: Send + Sync + Debug + 'static {
     /// write are on disk when it returns `Ok`.
     ///
     /// # Errors
-    /// [`Unknown`](super::ErrorKind::Unknown) if the writes may have been applied or may be lost
-    /// later (a sync that failed, above all): the store then closes itself. Every other kind
-    /// means that none was applied.
+    /// What the engine says, in the kinds the [trait](Self) tells apart.
     fn apply(&self, writes: &[Write], sync: bool) -> Result<()>;
 
     /// Brings every earlier write to disk.
@@ -74,11 +84,11 @@ pub trait Engine: Send + Sync + Debug + 'static {
 pub trait Transactional: Engine {
     /// The transaction as the user gets it in hand: the engine's own, and with it the store's
     /// keys.
-    type Transaction<'t>;
+    type Transaction<'t>: Transaction;
 
-    /// Begins a write transaction, runs `body` in it, and commits and syncs it if `body` returned
-    /// `Ok`; else rolls it back. Returns the keys that were put through the store's side of the
-    /// transaction, for the watchers.
+    /// Begins a write transaction, runs `body` in it, and commits and syncs it (with every
+    /// earlier write) if `body` returned `Ok`; else rolls it back. Returns the keys that were put
+    /// through the store's side of the transaction, for the watchers.
     ///
     /// # Errors
     /// What `body` returned, or as [`apply`](Engine::apply).
@@ -86,4 +96,45 @@ pub trait Transactional: Engine {
         &self,
         body: &mut dyn FnMut(&mut Self::Transaction<'_>) -> Result<()>,
     ) -> Result<Vec<Key>>;
+}
+
+/// The store's side of a transaction that its user shares with it. Reads see what the
+/// transaction itself wrote.
+pub trait Transaction {
+    /// The largest things it takes; those of its engine.
+    fn limits(&self) -> Limits;
+
+    /// As [`Engine::get`].
+    ///
+    /// # Errors
+    /// What the engine says.
+    fn get(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>>;
+
+    /// As [`Engine::scan`].
+    ///
+    /// # Errors
+    /// What the engine says.
+    fn scan(&self, range: &Range, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<()>;
+
+    /// Makes these writes part of the transaction. For implementers: users call
+    /// [`change`](Self::change), which checks first.
+    ///
+    /// # Errors
+    /// What the engine says; the transaction must then be rolled back.
+    fn write(&mut self, writes: &[Write]) -> Result<()>;
+
+    /// Makes every change part of the transaction, or none if any `before` does not hold: what
+    /// [`Atomic::commit`](super::Atomic::commit) is outside of one. Nothing is retried.
+    ///
+    /// # Errors
+    /// As [`Atomic::commit`](super::Atomic::commit). Return the error, unless it is a condition
+    /// that failed and the transaction makes sense without these changes.
+    fn change(&mut self, changes: &[Change]) -> Result<()> {
+        check_commit(changes, &self.limits())?;
+        let mut overlay = Overlay::over([changes]);
+        let stored = self.get(overlay.unread())?;
+        overlay.fill(stored)?;
+        overlay.commit(changes)?;
+        self.write(&overlay.into_writes())
+    }
 }

@@ -39,6 +39,8 @@ pub enum ErrorKind {
     TooNew,
     /// The store was stopped, or closed itself because it could no longer keep its promises.
     Closed,
+    /// Somebody else has it open who must have it alone; the message says who, where it is known.
+    InUse,
     /// Anything else the backend said; nothing was applied.
     Backend,
 }

@@ -1,0 +1,257 @@
+//! The writer thread: takes groups from the queue, has their conditions checked, applies each in
+//! one engine transaction, answers, and syncs when it is time to.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+use std::time::Instant;
+
+use super::group::Overlay;
+use super::queue::{Next, Pending};
+use super::shared::{Shared, panic_text};
+use crate::kv::{Change, Durability, Engine, Error, ErrorKind, Hub, Key, Result, Write};
+
+/// Groups and bytes that may be unsynced, whatever the durability: an engine's file and memory
+/// grow with what it could not yet sync (redb's by some 60 KB a group).
+const UNSYNCED_GROUPS: usize = 1000;
+const UNSYNCED_BYTES: usize = 64 << 20;
+
+pub(super) struct Writer<E: Engine> {
+    shared: Arc<Shared<E>>,
+    hub: Hub,
+    durability: Durability,
+    unsynced: Option<Unsynced>,
+}
+
+struct Unsynced {
+    since: Instant,
+    groups: usize,
+    bytes: usize,
+}
+
+/// The store has failed, everyone whose work was in hand has been told, and the thread must end.
+struct Failed;
+
+impl<E: Engine> Writer<E> {
+    pub(super) fn new(shared: Arc<Shared<E>>, hub: Hub, durability: Durability) -> Self {
+        Self {
+            shared,
+            hub,
+            durability,
+            unsynced: None,
+        }
+    }
+
+    /// The thread's whole life. Whatever happens in it, callers are answered and the engine is
+    /// let go of.
+    pub(super) fn run(mut self) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.serve())) {
+            // Not the engine's panic, which is caught where it is called, but a bug in here.
+            let why = format!("its writer thread panicked: {}", panic_text(&*panic));
+            self.shared.fail(why);
+        }
+        let Self { shared, hub, .. } = self;
+        shared.queue.refuse_all(&shared.name);
+        // Else the watchers' streams would not end.
+        drop(hub);
+        shared.let_go();
+    }
+
+    fn serve(&mut self) {
+        let mut answered = 0;
+        loop {
+            self.gather(answered);
+            answered = 0;
+            let outcome = match self.shared.queue.next(self.due()) {
+                Next::Group { commits, bytes } => {
+                    answered = commits.len();
+                    self.group(commits, bytes)
+                }
+                Next::Delete(prefix, reply) => {
+                    let bytes = prefix.len();
+                    let done = self.apply(&[Write::DeletePrefix(prefix)], bytes);
+                    self.settle(done, |answer| reply.send(answer))
+                }
+                Next::Transact(body, reply) => {
+                    let done = self.shared.call(body).map(|put| {
+                        // Its sync took along everything before it.
+                        self.unsynced = None;
+                        self.hub.announce(put);
+                    });
+                    self.settle(done, |answer| reply.send(answer))
+                }
+                Next::Due => self.sync_now(),
+                Next::Closed => {
+                    let _ = self.sync_now();
+                    return;
+                }
+            };
+            if outcome.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Callers who were just answered are back within microseconds: lets them, so that they
+    /// share the next sync instead of waiting out one that was begun for the first of them.
+    fn gather(&self, answered: usize) {
+        if answered < 2 {
+            return;
+        }
+        let mut waiting = self.shared.queue.len();
+        while waiting < answered {
+            thread::yield_now();
+            let now = self.shared.queue.len();
+            if now == waiting {
+                return;
+            }
+            waiting = now;
+        }
+    }
+
+    /// Applies a group and answers each of its callers.
+    fn group(&mut self, commits: Vec<Pending>, bytes: usize) -> Result<(), Failed> {
+        match self.attempt(&commits, bytes) {
+            Ok(outcomes) => {
+                for (commit, outcome) in commits.into_iter().zip(outcomes) {
+                    commit.reply.send(outcome);
+                }
+                Ok(())
+            }
+            Err(error) if commits.len() > 1 && !is_fatal(&error) => self.one_by_one(commits),
+            Err(error) => self.settle(Err(error), |answer| {
+                for commit in commits {
+                    commit.reply.send(same(&answer));
+                }
+            }),
+        }
+    }
+
+    /// A group that failed as a whole: what was wrong with one commit must not fail the others.
+    fn one_by_one(&mut self, commits: Vec<Pending>) -> Result<(), Failed> {
+        let mut outcome = Ok(());
+        for commit in commits {
+            if outcome.is_err() {
+                commit.reply.send(Err(self.shared.closed()));
+            } else {
+                let bytes = commit.changes.iter().map(Change::size).sum();
+                outcome = self.group(vec![commit], bytes);
+            }
+        }
+        outcome
+    }
+
+    /// Applies a group in one engine transaction. The outcome of each commit, or the error that
+    /// is everyone's. Nobody is answered before all is applied, also not the commits that fail:
+    /// they may do so only for what others of the group would have written.
+    fn attempt(&mut self, commits: &[Pending], bytes: usize) -> Result<Vec<Result<()>>> {
+        let mut overlay = Overlay::over(commits.iter().map(|commit| &*commit.changes));
+        if !overlay.unread().is_empty() {
+            let stored = self.shared.call(|engine| engine.get(overlay.unread()))?;
+            overlay.fill(stored)?;
+        }
+        let outcomes = commits
+            .iter()
+            .map(|commit| overlay.commit(&commit.changes))
+            .collect();
+        let writes = overlay.into_writes();
+        if !writes.is_empty() {
+            self.apply(&writes, bytes)?;
+        }
+        Ok(outcomes)
+    }
+
+    /// Has the engine apply these writes, with a sync if it is time for one, and tells watchers.
+    fn apply(&mut self, writes: &[Write], bytes: usize) -> Result<()> {
+        let now = Instant::now();
+        let (since, groups, bytes) = match &self.unsynced {
+            None => (now, 1, bytes),
+            Some(before) => (
+                before.since,
+                before.groups + 1,
+                before.bytes.saturating_add(bytes),
+            ),
+        };
+        let sync = groups >= UNSYNCED_GROUPS
+            || bytes >= UNSYNCED_BYTES
+            || match self.durability {
+                Durability::Immediate => true,
+                Durability::Interval(every) => now.duration_since(since) >= every,
+                Durability::Memory => false,
+            };
+        self.shared.call(|engine| engine.apply(writes, sync))?;
+        self.unsynced = (!sync).then_some(Unsynced {
+            since,
+            groups,
+            bytes,
+        });
+        if !self.hub.is_idle() {
+            self.hub.announce(writes.iter().filter_map(put_key));
+        }
+        Ok(())
+    }
+
+    /// When the oldest unsynced write must be synced.
+    fn due(&self) -> Option<Instant> {
+        match (self.durability, &self.unsynced) {
+            (Durability::Interval(every), Some(unsynced)) => {
+                // An interval beyond the clock's reach is never due.
+                unsynced.since.checked_add(every)
+            }
+            _ => None,
+        }
+    }
+
+    fn sync_now(&mut self) -> Result<(), Failed> {
+        if self.unsynced.is_none() {
+            return Ok(());
+        }
+        match self.shared.call(E::sync) {
+            Ok(()) => {
+                self.unsynced = None;
+                Ok(())
+            }
+            Err(error) => {
+                // Nobody waits for it, and what it would have brought to disk has long been
+                // acknowledged: whatever its kind, later calls must hear of it.
+                let why = format!("changes that were acknowledged could not be synced: {error}");
+                self.shared.fail(why);
+                Err(Failed)
+            }
+        }
+    }
+
+    /// Answers with the outcome of the work in hand, after closing the store if it is one that
+    /// closes it.
+    fn settle(&self, outcome: Result<()>, answer: impl FnOnce(Result<()>)) -> Result<(), Failed> {
+        let fatal = outcome.as_ref().err().filter(|error| is_fatal(error));
+        let failed = if let Some(error) = fatal {
+            self.shared.fail(error.to_string());
+            Err(Failed)
+        } else {
+            Ok(())
+        };
+        answer(outcome);
+        failed
+    }
+}
+
+/// Whether the store must close itself after this error.
+fn is_fatal(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unknown | ErrorKind::Closed)
+}
+
+/// The same answer for another caller; errors cannot be cloned, for their source cannot.
+fn same(answer: &Result<()>) -> Result<()> {
+    match answer {
+        Ok(()) => Ok(()),
+        Err(error) => Err(Error::new(error.kind().clone(), error.to_string())),
+    }
+}
+
+fn put_key(write: &Write) -> Option<Key> {
+    match write {
+        Write::Put(object) => Some(object.key.clone()),
+        Write::Remove(_) | Write::DeletePrefix(_) => None,
+    }
+}
