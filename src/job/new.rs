@@ -25,7 +25,7 @@ pub const DEFAULT_MAX_ATTEMPTS: u32 = 25;
 /// ```
 /// use kvjob::job::NewJob;
 /// let job = NewJob::new("send-mail", &["ada@example.org"])?.priority(-5).max_attempts(3);
-/// # kvjob::job::Result::Ok(())
+/// # Ok::<(), kvjob::job::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct NewJob {

@@ -15,7 +15,7 @@ use super::{Error, Result};
 /// let payload = Payload::of(&vec![1, 2, 3])?;
 /// assert_eq!(payload.as_str(), "[1,2,3]");
 /// assert_eq!(payload.parse::<Vec<u32>>()?, [1, 2, 3]);
-/// # kvjob::job::Result::Ok(())
+/// # Ok::<(), kvjob::job::Error>(())
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Payload(Box<str>);

@@ -19,7 +19,7 @@ pub trait StoreExt: Store {
     /// store.set(Object::new("b/1", "y")).await?;
     /// let found: Vec<Object> = store.scan_prefix("a/").try_collect().await?;
     /// assert_eq!(found, [Object::new("a/1", "x")]);
-    /// # kvjob::kv::Result::Ok(()) }).unwrap();
+    /// # Ok::<(), kvjob::kv::Error>(()) }).unwrap();
     /// ```
     fn scan_prefix(&self, prefix: impl Into<Key>) -> BoxStream<'_, Result<Object>> {
         self.scan_all(Scan::prefix(prefix))

@@ -21,7 +21,7 @@ use super::{
 /// let store = Memory::new();
 /// store.set(Object::new("greeting", "hello")).await?;
 /// assert_eq!(store.get(&"greeting".into()).await?.unwrap().value, "hello");
-/// # kvjob::kv::Result::Ok(()) }).unwrap();
+/// # Ok::<(), kvjob::kv::Error>(()) }).unwrap();
 /// ```
 #[derive(Debug, Default)]
 pub struct Memory {

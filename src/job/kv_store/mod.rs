@@ -76,7 +76,7 @@ struct Format {
 ///     assert_eq!(claimed.job.payload.parse::<String>()?, "world");
 ///     jobs.complete(&claimed.lease).await?;
 /// }
-/// # kvjob::job::Result::Ok(()) }).unwrap();
+/// # Ok::<(), kvjob::job::Error>(()) }).unwrap();
 /// ```
 #[derive(Clone)]
 pub struct KvStore(Arc<Inner>);
@@ -200,27 +200,12 @@ impl KvStore {
             .unwrap_or(Err(Error::Stopped))
     }
 
-    /// Runs one operation for each job, in few commits.
-    async fn run_each<O: Operation>(
-        &self,
-        ids: &[JobId],
-        operation: impl Fn(JobId) -> O + Sync,
-    ) -> Result<Vec<O::Output>>
-    where
-        O::Output: Sync,
-    {
-        self.run_all(ids.iter().map(|id| operation(*id))).await
-    }
-
     /// Runs operations in this order, in few commits.
-    async fn run_all<O: Operation>(
-        &self,
-        operations: impl IntoIterator<Item = O, IntoIter: Send>,
-    ) -> Result<Vec<O::Output>>
+    async fn run_all<O: Operation>(&self, operations: Vec<O>) -> Result<Vec<O::Output>>
     where
         O::Output: Sync,
     {
-        let mut answers = Vec::new();
+        let mut answers = Vec::with_capacity(operations.len());
         for operation in operations {
             answers.push(self.submit(operation).await?);
         }

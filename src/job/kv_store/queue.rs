@@ -184,7 +184,7 @@ impl QueueStore for KvStore {
     async fn cancel(&self, query: &Query) -> Result<Page<Job>> {
         let active = [State::Scheduled, State::Ready, State::Running];
         let (ids, next) = self.targets(query, &active).await?;
-        let jobs = self.run_each(&ids, Cancel).await?;
+        let jobs = self.run_all(ids.into_iter().map(Cancel).collect()).await?;
         Ok(Page::new(jobs.into_iter().flatten().collect(), next))
     }
 
@@ -207,7 +207,9 @@ impl QueueStore for KvStore {
     async fn retry(&self, query: &Query) -> Result<Page<Job>> {
         let ended = [State::Failed, State::Canceled, State::TimedOut];
         let (ids, next) = self.targets(query, &ended).await?;
-        let jobs = self.run_each(&ids, RetryJob).await?;
+        let jobs = self
+            .run_all(ids.into_iter().map(RetryJob).collect())
+            .await?;
         Ok(Page::new(jobs.into_iter().flatten().collect(), next))
     }
 
@@ -220,7 +222,9 @@ impl QueueStore for KvStore {
         let mut gone = Vec::with_capacity(ids.len());
         let mut left = ids;
         while !left.is_empty() {
-            let outcomes = self.run_each(&left, Purge).await?;
+            let outcomes = self
+                .run_all(left.iter().copied().map(Purge).collect())
+                .await?;
             let mut partly = Vec::new();
             for (id, outcome) in left.into_iter().zip(outcomes) {
                 match outcome {
