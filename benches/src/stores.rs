@@ -1,0 +1,39 @@
+//! The backends that are measured.
+
+use std::sync::Arc;
+
+use kvjob::job::{KvStore, Options};
+use kvjob::kv::{self, Durability, Memory};
+use tempfile::TempDir;
+
+use crate::Result;
+
+/// A backend that is measured.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Backend {
+    Memory,
+    Redb,
+}
+
+impl Backend {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Redb => "redb",
+        }
+    }
+
+    /// A new job store, and the folder it lives in.
+    pub(crate) async fn open(self, durability: Durability) -> Result<(KvStore, TempDir)> {
+        let folder = TempDir::new()?;
+        let store: Arc<dyn kv::Store> = match self {
+            Self::Memory => Arc::new(Memory::new()),
+            Self::Redb => Arc::new(
+                kvjob_redb::Options::new()
+                    .durability(durability)
+                    .open(folder.path().join("jobs.redb"))?,
+            ),
+        };
+        Ok((KvStore::open(store, Options::default()).await?, folder))
+    }
+}
