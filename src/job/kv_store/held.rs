@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::super::JobId;
 use crate::clock::Timestamp;
 
-/// Leases in one worker record; a claim beyond that begins another one.
+/// Leases in a worker record that still takes new ones.
 const MOST_IN_SLOT: usize = 256;
 
 /// What stands under a `worker` key: what one worker of one incarnation holds.
@@ -60,10 +60,10 @@ struct Slot {
 
 impl Held {
     /// The record in which this worker's next leases go.
-    pub(in crate::job) fn slot_for(&self, worker: &str, leases: usize) -> u64 {
+    pub(in crate::job) fn slot_for(&self, worker: &str) -> u64 {
         self.slots
             .iter()
-            .find(|(_, slot)| slot.worker == worker && slot.live + leases <= MOST_IN_SLOT)
+            .find(|(_, slot)| slot.worker == worker && slot.live < MOST_IN_SLOT)
             .map_or(self.next_slot, |(number, _)| *number)
     }
 

@@ -506,7 +506,7 @@ fn set_aside(group: &mut Group, waiting: &mut Group, plan: &Plan, failed: &[usiz
     let culprits: Vec<usize> = failed
         .iter()
         .filter_map(|index| plan.by.get(*index))
-        .flatten()
+        .flat_map(|(first, others)| std::iter::once(first).chain(others))
         .copied()
         .collect();
     let count = group.operations.len();

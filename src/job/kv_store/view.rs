@@ -4,7 +4,7 @@
 //! Reads go to the store once and are remembered; writes lie over them, so that a later operation
 //! of the group sees the earlier ones. In the end everything becomes one list of changes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, btree_map};
 use std::ops::Bound;
 
 use bytes::Bytes;
@@ -35,8 +35,9 @@ struct Written {
     after: Option<Bytes>,
     /// Whether the store is known to hold nothing there.
     fresh: bool,
-    /// The operations that wrote it.
-    by: Vec<usize>,
+    /// The operation that wrote it first, and others that wrote it again.
+    by: usize,
+    others: Vec<usize>,
 }
 
 enum Undo {
@@ -173,28 +174,30 @@ impl<'s> View<'s> {
     }
 
     fn write(&mut self, key: Key, before: Expect, after: Option<Bytes>, fresh: bool) {
-        let earlier = self.writes.get(&key).cloned();
-        let mut written = match &earlier {
-            Some(earlier) => Written {
-                after,
-                ..earlier.clone()
-            },
-            None => Written {
-                before,
-                after,
-                fresh,
-                by: Vec::new(),
-            },
-        };
-        if !written.by.contains(&self.operation) {
-            written.by.push(self.operation);
+        self.bytes += size(&key, after.as_ref());
+        match self.writes.entry(key) {
+            btree_map::Entry::Vacant(place) => {
+                self.undo.push(Undo::Write(place.key().clone(), None));
+                let (by, others) = (self.operation, Vec::new());
+                place.insert(Written {
+                    before,
+                    after,
+                    fresh,
+                    by,
+                    others,
+                });
+            }
+            btree_map::Entry::Occupied(mut written) => {
+                let earlier = Some(written.get().clone());
+                self.bytes -= size(written.key(), written.get().after.as_ref());
+                self.undo.push(Undo::Write(written.key().clone(), earlier));
+                let written = written.get_mut();
+                written.after = after;
+                if written.by != self.operation && !written.others.contains(&self.operation) {
+                    written.others.push(self.operation);
+                }
+            }
         }
-        self.bytes += size(&key, &written);
-        if let Some(earlier) = &earlier {
-            self.bytes -= size(&key, earlier);
-        }
-        self.undo.push(Undo::Write(key.clone(), earlier));
-        self.writes.insert(key, written);
     }
 
     /// Something that becomes true for this process with the commit.
@@ -210,14 +213,6 @@ impl<'s> View<'s> {
                 lane,
                 position,
             } => Some((prefix, lane, position)),
-            _ => None,
-        })
-    }
-
-    /// The leases that begin in this group.
-    pub(in crate::job) fn leased(&self) -> impl Iterator<Item = (JobId, u64)> {
-        self.effects.iter().filter_map(|effect| match effect {
-            Effect::Leased { id, epoch, .. } => Some((*id, *epoch)),
             _ => None,
         })
     }
@@ -321,10 +316,10 @@ impl<'s> View<'s> {
                 Undo::Check(key) => drop(self.checks.remove(&key)),
                 Undo::Write(key, earlier) => {
                     if let Some(written) = self.writes.remove(&key) {
-                        self.bytes -= size(&key, &written);
+                        self.bytes -= size(&key, written.after.as_ref());
                     }
                     if let Some(earlier) = earlier {
-                        self.bytes += size(&key, &earlier);
+                        self.bytes += size(&key, earlier.after.as_ref());
                         self.writes.insert(key, earlier);
                     }
                 }
@@ -347,7 +342,7 @@ impl<'s> View<'s> {
                 (self.writes.contains_key(&key), self.read.get(&key))
             {
                 changes.push(Change::check(key, value.clone()));
-                by.push(vec![operation]);
+                by.push((operation, Vec::new()));
             }
         }
         for (key, written) in self.writes {
@@ -360,7 +355,7 @@ impl<'s> View<'s> {
                 before: written.before,
                 after: written.after,
             });
-            by.push(written.by);
+            by.push((written.by, written.others));
         }
         Plan {
             changes,
@@ -373,11 +368,11 @@ impl<'s> View<'s> {
 /// What a group came to.
 pub(in crate::job) struct Plan {
     pub(in crate::job) changes: Vec<Change>,
-    /// For each change, the operations that made it.
-    pub(in crate::job) by: Vec<Vec<usize>>,
+    /// For each change, the operation that made it first, and others that made it again.
+    pub(in crate::job) by: Vec<(usize, Vec<usize>)>,
     pub(in crate::job) effects: Vec<Effect>,
 }
 
-fn size(key: &Key, written: &Written) -> usize {
-    key.len() + written.after.as_ref().map_or(0, Bytes::len)
+fn size(key: &Key, after: Option<&Bytes>) -> usize {
+    key.len() + after.map_or(0, Bytes::len)
 }

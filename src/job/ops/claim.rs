@@ -3,13 +3,14 @@
 //! All claims of a group are planned at once, behind its other operations: one pass over the
 //! lanes feeds them all.
 
+use std::collections::{BTreeMap, btree_map};
 use std::time::Duration;
 
 use super::super::header::{self, Header, Holder, Phase};
 use super::super::keys::ReadyKey;
 use super::super::kv_store::{Context, Effect, Entry, View, WorkerRecord};
 use super::super::transition::{self, Why};
-use super::super::{Claimed, Claims, Job, JobId, Lease, Result, Selector, State};
+use super::super::{Claimed, Claims, Error, Job, JobId, Lease, Result, Selector, State};
 use super::{promote, quarantine};
 use crate::kv::{ErrorKind, Key, Object};
 
@@ -49,7 +50,10 @@ pub(in crate::job) async fn plan(
 ) -> Result<Vec<Got>> {
     let next_due = promote::plan(cx, view).await?;
     let mut got: Vec<Option<Got>> = vec![None; callers.len()];
-    let mut suspect_out = cx.held.has_suspect();
+    let mut desk = Desk {
+        suspect_out: cx.held.has_suspect(),
+        records: BTreeMap::new(),
+    };
     for (first, caller) in callers.iter().enumerate() {
         if got.get(first).is_some_and(Option::is_some) {
             continue;
@@ -72,7 +76,7 @@ pub(in crate::job) async fn plan(
             let Some(wanted) = callers.get(index) else {
                 continue;
             };
-            let (jobs, full) = serve(cx, view, wanted, &mut heads, &mut suspect_out).await?;
+            let (jobs, full) = desk.serve(cx, view, wanted, &mut heads).await?;
             // Who got nothing because the commit is full should come again at once.
             let next_due = if jobs.is_empty() && full {
                 Some(cx.now)
@@ -88,66 +92,120 @@ pub(in crate::job) async fn plan(
         }
         heads.remember(view);
     }
+    for open in desk.records.into_values() {
+        if open.begun {
+            view.replace(open.key, Some(header::encode(&open.record)?.into()));
+        }
+    }
     Ok(got
         .into_iter()
         .map(|got| got.unwrap_or(Got::Taken(Vec::new())))
         .collect())
 }
 
-/// Takes up to `max` jobs for one caller.
-async fn serve(
-    cx: &Context<'_>,
-    view: &mut View<'_>,
-    wanted: &Wanted,
-    heads: &mut Heads<'_>,
-    suspect_out: &mut bool,
-) -> Result<(Vec<Claimed>, bool)> {
-    let mut taken: Vec<Claimed> = Vec::new();
-    let (mut alone, mut full) = (false, false);
-    let mut record: Option<(Key, u64, WorkerRecord)> = None;
-    let mut passed_over = Vec::new();
-    while taken.len() < wanted.max && !alone {
-        // Each job takes its header, its index key, perhaps a chunk; the record comes on top.
-        if view.size().0 + 8 > cx.max_changes || view.size().1 + (8 << 10) > cx.max_bytes {
-            full = true;
-            break;
-        }
-        let Some(entry) = heads.next(cx, view).await? else {
-            break;
-        };
-        let ready = match cx.keys.read_ready(&entry.key) {
-            Ok(ready) => ready,
-            Err(error) => {
-                quarantine::index(cx, view, &entry, &error.to_string())?;
-                continue;
+/// What the callers of a group share.
+struct Desk {
+    /// Whether this process holds a suspect (rule 9).
+    suspect_out: bool,
+    /// The worker records that get new leases, by worker: one for all callers of a group.
+    records: BTreeMap<String, OpenRecord>,
+}
+
+struct OpenRecord {
+    key: Key,
+    slot: u64,
+    record: WorkerRecord,
+    begun: bool,
+}
+
+impl Desk {
+    /// Takes up to `max` jobs for one caller, and says whether the commit is full.
+    async fn serve(
+        &mut self,
+        cx: &Context<'_>,
+        view: &mut View<'_>,
+        wanted: &Wanted,
+        heads: &mut Heads<'_>,
+    ) -> Result<(Vec<Claimed>, bool)> {
+        let mut taken: Vec<Claimed> = Vec::new();
+        let (mut alone, mut full) = (false, false);
+        let mut passed_over = Vec::new();
+        while taken.len() < wanted.max && !alone {
+            // Each job takes its header, its index key, perhaps a chunk; the record comes on top.
+            if view.size().0 + 8 > cx.max_changes || view.size().1 + (8 << 10) > cx.max_bytes {
+                full = true;
+                break;
             }
-        };
-        let (mut header, job_key) = match judge(cx, view, &entry, &ready).await? {
-            Verdict::Runs(header, key) => (header, key),
-            Verdict::Stale => continue,
-            Verdict::LeftAlone => {
+            let Some(entry) = heads.next(cx, view).await? else {
+                break;
+            };
+            let ready = match cx.keys.read_ready(&entry.key) {
+                Ok(ready) => ready,
+                Err(error) => {
+                    quarantine::index(cx, view, &entry, &error.to_string())?;
+                    continue;
+                }
+            };
+            let header = match judge(cx, view, &entry, &ready).await? {
+                Verdict::Runs(header) => *header,
+                Verdict::Stale => continue,
+                Verdict::LeftAlone => {
+                    passed_over.push(entry);
+                    continue;
+                }
+            };
+            let leases = matches!(wanted.mode, Mode::Lease { .. });
+            let suspect = leases && header.is_suspect();
+            if suspect && (self.suspect_out || !taken.is_empty()) {
+                // One at a time, and alone (rule 9).
                 passed_over.push(entry);
                 continue;
             }
-        };
-        let leases = matches!(wanted.mode, Mode::Lease { .. });
-        if leases && header.is_suspect() && (*suspect_out || !taken.is_empty()) {
-            // One at a time, and alone (rule 9).
-            passed_over.push(entry);
-            continue;
+            match self.take(cx, view, ready.id, header, &wanted.mode).await {
+                Ok(claimed) => {
+                    taken.push(claimed);
+                    alone = suspect;
+                    self.suspect_out |= suspect;
+                }
+                // Its arguments cannot be read: put it aside, or it would be claimed again and
+                // again.
+                Err(Error::Store(error)) if *error.kind() == ErrorKind::Corrupt => {
+                    let key = cx.keys.job(ready.id);
+                    if let Some(value) = view.stored(&key) {
+                        quarantine::header(cx, view, &key, &value, &error)?;
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+            view.remove(entry.key);
         }
-        view.remove(entry.key.clone());
-        alone = leases && header.is_suspect();
-        *suspect_out |= alone;
-        let claimed = match &wanted.mode {
+        heads.give_back(passed_over);
+        Ok((taken, full))
+    }
+
+    /// Takes one waiting job, for good or under a lease.
+    async fn take(
+        &mut self,
+        cx: &Context<'_>,
+        view: &mut View<'_>,
+        id: JobId,
+        mut header: Header,
+        mode: &Mode,
+    ) -> Result<Claimed> {
+        match mode {
             Mode::Take => {
-                transition::end(cx, view, ready.id, &mut header, Phase::Taken, Why::Nothing)
-                    .await?;
                 let epoch = header.epoch;
-                let job = transition::to_job(cx, view, ready.id, &header).await;
-                job.map(|job| Claimed {
+                let job = transition::to_job(cx, view, id, &header).await?;
+                transition::end(cx, view, id, &mut header, Phase::Taken, Why::Nothing).await?;
+                let job = Job {
+                    state: State::Taken,
+                    revision: header.revision,
+                    ended_at: Some(cx.now),
+                    ..job
+                };
+                Ok(Claimed {
                     lease: Lease {
-                        id: job.id,
+                        id,
                         epoch,
                         deadline: cx.now,
                     },
@@ -155,49 +213,92 @@ async fn serve(
                 })
             }
             Mode::Lease { worker, lease } => {
-                let (_, slot, record) = match &mut record {
-                    Some(record) => record,
-                    None => record.insert(open_record(cx, view, worker, wanted.max).await?),
+                let suspect = header.is_suspect();
+                let open = self.record(cx, view, worker).await?;
+                let deadline = cx.now.after(*lease);
+                header.phase = Phase::Running;
+                header.scheduled = false;
+                header.attempts = header.attempts.saturating_add(1);
+                header.epoch += 1;
+                header.started_at = Some(cx.now.as_micros());
+                header.holder = Some(Holder {
+                    incarnation: cx.incarnation,
+                    slot: open.slot,
+                    worker: worker.clone(),
+                });
+                transition::step(cx, &mut header, State::Running, Why::Nothing);
+                let job = transition::to_job(cx, view, id, &header).await?;
+                transition::write(cx, view, id, &mut header)?;
+                let lease_micros = u64::try_from(lease.as_micros()).unwrap_or(u64::MAX);
+                open.record.lease = open.record.lease.max(lease_micros);
+                open.record.entries.push(Entry {
+                    id: *id.as_bytes(),
+                    epoch: header.epoch,
+                    deadline: deadline.as_micros(),
+                });
+                open.begun = true;
+                let (epoch, slot, worker) = (header.epoch, open.slot, worker.clone());
+                view.effect(Effect::Leased {
+                    id,
+                    epoch,
+                    worker,
+                    slot,
+                    suspect,
+                });
+                let job = Job {
+                    revision: header.revision,
+                    ..job
                 };
-                record.lease = record.lease.max(micros(*lease));
-                begin(cx, view, ready.id, header, worker, *slot, *lease, record).await
+                Ok(Claimed {
+                    lease: Lease {
+                        id,
+                        epoch,
+                        deadline,
+                    },
+                    job,
+                })
             }
-        };
-        match claimed {
-            Ok(claimed) => taken.push(claimed),
-            // Its arguments cannot be read: put it aside, or it would be claimed again and again.
-            Err(super::super::Error::Store(error)) if *error.kind() == ErrorKind::Corrupt => {
-                if let Some(value) = view.stored(&job_key) {
-                    quarantine::header(cx, view, &job_key, &value, &error)?;
-                }
-                if let Some((_, _, record)) = &mut record {
-                    record.entries.retain(|entry| entry.id() != ready.id);
-                }
-            }
-            Err(error) => return Err(error),
         }
     }
-    heads.give_back(passed_over);
-    if let Some((key, slot, record)) = record
-        && !record.entries.is_empty()
-    {
-        for claimed in &taken {
-            view.effect(Effect::Leased {
-                id: claimed.lease.id,
-                epoch: claimed.lease.epoch,
-                worker: record.worker.clone(),
-                slot,
-                suspect: alone,
-            });
+
+    /// The worker record in which a worker's new leases go, without those that have ended
+    /// (rule 6).
+    async fn record(
+        &mut self,
+        cx: &Context<'_>,
+        view: &mut View<'_>,
+        worker: &str,
+    ) -> Result<&mut OpenRecord> {
+        // However many a group begins, they stand in one record.
+        match self.records.entry(worker.to_owned()) {
+            btree_map::Entry::Occupied(open) => Ok(open.into_mut()),
+            btree_map::Entry::Vacant(place) => {
+                let slot = cx.held.slot_for(worker);
+                let key = cx.keys.worker(&cx.incarnation, slot);
+                let mut record = match view.get(&key).await? {
+                    Some(value) => header::decode(&key, &value)?,
+                    None => WorkerRecord {
+                        worker: worker.to_owned(),
+                        ..WorkerRecord::default()
+                    },
+                };
+                record
+                    .entries
+                    .retain(|entry| cx.held.holds(entry.id(), entry.epoch));
+                Ok(place.insert(OpenRecord {
+                    key,
+                    slot,
+                    record,
+                    begun: false,
+                }))
+            }
         }
-        view.replace(key, Some(header::encode(&record)?.into()));
     }
-    Ok((taken, full))
 }
 
 /// What is to be done with an entry of `ready`.
 enum Verdict {
-    Runs(Header, Key),
+    Runs(Box<Header>),
     Stale,
     LeftAlone,
 }
@@ -221,7 +322,7 @@ async fn judge(
                 && header.priority == ready.priority
                 && header.run_at() == ready.run_at =>
         {
-            Ok(Verdict::Runs(header, key))
+            Ok(Verdict::Runs(Box::new(header)))
         }
         Ok(_) => {
             // Whoever puts it back changes the header, so that one of the two commits fails.
@@ -239,76 +340,4 @@ async fn judge(
             Ok(Verdict::Stale)
         }
     }
-}
-
-/// The worker record in which new leases go, without those that have ended (rule 6).
-async fn open_record(
-    cx: &Context<'_>,
-    view: &mut View<'_>,
-    worker: &str,
-    leases: usize,
-) -> Result<(Key, u64, WorkerRecord)> {
-    let slot = cx.held.slot_for(worker, leases);
-    let key = cx.keys.worker(&cx.incarnation, slot);
-    let mut record = match view.get(&key).await? {
-        Some(value) => header::decode(&key, &value)?,
-        None => WorkerRecord {
-            worker: worker.to_owned(),
-            ..WorkerRecord::default()
-        },
-    };
-    let begun: Vec<(JobId, u64)> = view.leased().collect();
-    record.entries.retain(|entry| {
-        cx.held.holds(entry.id(), entry.epoch) || begun.contains(&(entry.id(), entry.epoch))
-    });
-    Ok((key, slot, record))
-}
-
-/// Begins an attempt under a lease.
-#[expect(clippy::too_many_arguments)]
-async fn begin(
-    cx: &Context<'_>,
-    view: &mut View<'_>,
-    id: JobId,
-    mut header: Header,
-    worker: &str,
-    slot: u64,
-    lease: Duration,
-    record: &mut WorkerRecord,
-) -> Result<Claimed> {
-    let deadline = cx.now.after(lease);
-    header.phase = Phase::Running;
-    header.scheduled = false;
-    header.attempts = header.attempts.saturating_add(1);
-    header.epoch += 1;
-    header.started_at = Some(cx.now.as_micros());
-    header.holder = Some(Holder {
-        incarnation: cx.incarnation,
-        slot,
-        worker: worker.to_owned(),
-    });
-    transition::step(cx, &mut header, State::Running, Why::Nothing);
-    let job = transition::to_job(cx, view, id, &header).await?;
-    transition::write(cx, view, id, &mut header)?;
-    record.entries.push(Entry {
-        id: *id.as_bytes(),
-        epoch: header.epoch,
-        deadline: deadline.as_micros(),
-    });
-    let job = Job {
-        revision: header.revision,
-        ..job
-    };
-    Ok(Claimed {
-        lease: Lease {
-            id,
-            epoch: header.epoch,
-            deadline,
-        },
-        job,
-    })
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
