@@ -27,6 +27,8 @@ use crate::kv::{self, Change, ErrorKind, Key, Store};
 /// Operations and bytes of one commit (rule 15).
 const MOST_OPERATIONS: usize = 256;
 const MOST_BYTES: usize = 1 << 20;
+/// How often other tasks get to run in vain before a group leaves without expected callers.
+const MOST_YIELDS: u32 = 16;
 /// How long a log line waits for company (rule 23).
 const LINGER: Duration = Duration::from_millis(100);
 /// How often claims look for lanes that others filled (rule 13), and for leases that ran out.
@@ -117,6 +119,8 @@ pub(super) struct Memory {
     lanes: Lanes,
     held: Held,
     looked_at: Option<Duration>,
+    /// How many callers there seem to be: those just answered, and those who waited meanwhile.
+    callers: usize,
     /// Wall minus monotonic clock, and when (monotonic) it last made a step.
     offset: Option<i128>,
     stepped_at: Option<Duration>,
@@ -191,8 +195,9 @@ impl Planner {
     }
 
     /// Takes what else is there. Those who have just been answered come back within
-    /// microseconds: as long as more arrive, let them.
+    /// microseconds: a group that leaves without them makes two commits of one, so let them.
     async fn drain(&mut self, group: &mut Group) {
+        let mut idle = 0;
         loop {
             let before = group.len();
             while group.len() < MOST_OPERATIONS && group.stop.is_none() {
@@ -201,7 +206,9 @@ impl Planner {
                     Err(_) => break,
                 }
             }
-            if group.len() == before || group.len() >= MOST_OPERATIONS || group.stop.is_some() {
+            let enough = group.len() >= self.memory.callers.min(MOST_OPERATIONS);
+            idle = if group.len() > before { 0 } else { idle + 1 };
+            if enough || idle > MOST_YIELDS || group.stop.is_some() {
                 return;
             }
             tokio::task::yield_now().await;
@@ -400,6 +407,7 @@ impl Planner {
     /// The group is committed: tells the process and the callers.
     fn answer(&mut self, group: Group, waiting: &mut Group, plan: Plan, got: Vec<Got>) {
         self.apply(plan.effects);
+        self.memory.callers = group.len() + self.requests.len();
         for operation in group.operations {
             operation.answer(None);
         }
