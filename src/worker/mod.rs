@@ -1,1 +1,137 @@
-//! Runs handlers.
+//! The worker floor: takes due jobs from a [`job::Store`] and runs handlers on them, as many at
+//! a time as it is told, keeping their leases alive and recording how they ended.
+//!
+//! What lives here: handlers and what they answer, the claim loop, heartbeats, time-outs,
+//! cancelling, stopping, events. What does not: keys, encodings, backends, and when a failed job
+//! runs again, which is the store's matter.
+//!
+//! # What may be relied on
+//!
+//! - A job runs at least once. A lease is never knowingly outlived: a handler whose lease is
+//!   lost, or could not be extended by its deadline, is dropped, and what it would have answered
+//!   is thrown away.
+//! - A handler that returns an error or panics is a failed attempt, never a dead worker.
+//! - A store that is out of reach is tried again until it is back; how a finished job ended is
+//!   recorded then, as long as its lease lasts.
+//! - Nothing happens unseen: all of it is an [`Event`], and is traced with the job's id.
+//!
+//! # How a handler is interrupted
+//!
+//! The token of [`Context::cancelled`] fires first. A handler whose job timed out or was canceled
+//! then has the [grace](Builder::grace) to return; one whose lease was lost or whose worker was
+//! stopped with [`stop_now`](Control::stop_now) is polled once more. Then it is dropped where it
+//! awaits. A handler that blocks its thread cannot be interrupted: use
+//! [`spawn_blocking`](tokio::task::spawn_blocking), and let the blocking part look at the token.
+//!
+//! What an interrupted handler still answers is taken at its word if that is
+//! [`Complete`](Outcome::Complete), [`Fail`](Outcome::Fail) or [`Snooze`](Outcome::Snooze). If it
+//! asks for a [`Retry`](Outcome::Retry), that is put down to the interruption: a time-out, a
+//! cancellation, or a job given back.
+//!
+//! # An example
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> kvjob::job::Result<()> {
+//! use std::sync::Arc;
+//! use kvjob::job::{self, KvStore, Level, NewJob, QueueStore, State, StateStore};
+//! use kvjob::kv::Memory;
+//! use kvjob::worker::{Context, Worker};
+//!
+//! async fn greet(context: Context) -> job::Result<()> {
+//!     let name: String = context.job().payload.parse()?;
+//!     context.log(Level::Info, format!("Hello, {name}!")).await
+//! }
+//!
+//! let store = Arc::new(KvStore::open(Arc::new(Memory::new()), job::Options::default()).await?);
+//! let id = store.enqueue(NewJob::new("greet", "Ada")?).await?.job.id;
+//!
+//! let worker = Worker::builder(store.clone()).concurrency(4).handler("greet", greet).build()?;
+//! worker.run_once().await?;
+//!
+//! let job = store.get(id).await?;
+//! assert_eq!(job.map(|job| job.state), Some(State::Completed));
+//! # Ok(())
+//! # }
+//! ```
+
+mod attempt;
+mod builder;
+mod cancel;
+mod context;
+mod control;
+mod event;
+mod handler;
+mod heartbeat;
+mod leases;
+mod record;
+mod run;
+mod shared;
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::sync::broadcast;
+
+pub use builder::Builder;
+pub use context::Context;
+pub use control::Control;
+pub use event::Event;
+pub use handler::{Handler, IntoOutcome, Outcome};
+
+use crate::job;
+use shared::Shared;
+
+/// Runs handlers on the jobs of a store. Made by a [`Builder`].
+pub struct Worker {
+    shared: Arc<Shared>,
+}
+
+impl Worker {
+    /// A worker for the jobs of this store.
+    pub fn builder(store: Arc<dyn job::Store>) -> Builder {
+        Builder::new(store)
+    }
+
+    /// What stops it, from anywhere, also before it runs.
+    pub fn control(&self) -> Control {
+        Control::new(self.shared.stop.clone())
+    }
+
+    /// What happens from now on. A listener that falls more than 1024 events behind is told
+    /// [how many it missed](broadcast::error::RecvError::Lagged) and goes on; it never holds up
+    /// the worker.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.shared.events.subscribe()
+    }
+
+    /// Works until it is stopped by its [`Control`]. If the future is dropped, its handlers are
+    /// dropped with it, and their jobs run again when their leases have ended.
+    ///
+    /// # Errors
+    /// [`Stopped`](job::Error::Stopped) or [`Closed`](crate::kv::ErrorKind::Closed) if the store
+    /// will not come back, or what it says to a claim that can never succeed; each after the
+    /// running jobs have ended.
+    pub async fn run(self) -> job::Result<()> {
+        run::run(self.shared, run::Until::Stopped).await
+    }
+
+    /// Works until nothing is due and nothing runs, jobs that were added meanwhile included.
+    /// Failed jobs wait for their next attempt as ever; future ones are left alone.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), or what the store says if it cannot be reached five times in a row.
+    pub async fn run_once(self) -> job::Result<()> {
+        run::run(self.shared, run::Until::NothingDue).await
+    }
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker")
+            .field("name", &self.shared.name)
+            .field("tasks", &self.shared.tasks)
+            .field("concurrency", &self.shared.concurrency)
+            .finish_non_exhaustive()
+    }
+}

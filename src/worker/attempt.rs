@@ -1,0 +1,131 @@
+//! One attempt of one job: running its handler, interrupting it, and what its end means.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+
+use super::leases::{Held, Why};
+use super::record::{self, Ending};
+use super::shared::Shared;
+use super::{Context, Event, Handler, Outcome};
+use crate::job::{Error, Failure, Job, Retry};
+
+/// Runs an attempt and records how it ended. The answer says why the store will not come back, if
+/// it will not.
+pub(super) async fn run(shared: Arc<Shared>, job: Job, held: Held) -> Option<Error> {
+    let (elapsed, ending) = match shared.handler(&job.lane.task) {
+        Some(handler) if held.why() < Why::StopNow => {
+            tracing::debug!("started");
+            shared.emit(|| Event::Started {
+                id: job.id,
+                task: job.lane.task.clone(),
+                attempt: job.attempts,
+            });
+            let started = shared.clock.monotonic();
+            let (answer, why) = handle(&shared, handler, &job, &held, started).await;
+            let elapsed = shared.clock.monotonic().saturating_sub(started);
+            (elapsed, meaning(answer, why, job.timeout))
+        }
+        // It came too late to be begun, or is of a task that was not asked for.
+        _ => (Duration::ZERO, Ending::GiveBack),
+    };
+    record::record(&shared, &job, &held, ending, elapsed).await
+}
+
+/// What a handler answered: nothing if it was dropped, an error if it panicked.
+type Answer = Option<Result<Outcome, Panic>>;
+type Panic = Box<dyn Any + Send>;
+type Running<'a> = Pin<Box<dyn Future<Output = Result<Outcome, Panic>> + Send + 'a>>;
+
+/// Runs the handler until it returns or has to be dropped, and says why it was to stop.
+async fn handle(
+    shared: &Shared,
+    handler: &Arc<dyn Handler>,
+    job: &Job,
+    held: &Held,
+    started: Duration,
+) -> (Answer, Why) {
+    let context = Context::new(job.clone(), shared.store.clone(), held.token().clone());
+    let mut running: Running<'_> =
+        Box::pin(AssertUnwindSafe(async { handler.handle(context).await }).catch_unwind());
+    let mut why = Why::No;
+    let mut limit = job
+        .timeout
+        .map(|timeout| started.checked_add(timeout).unwrap_or(Duration::MAX));
+    let answer = loop {
+        tokio::select! {
+            biased;
+            stronger = held.stronger_than(why) => why = stronger,
+            answer = &mut running => break Some(answer),
+            () = shared.sleep_until(limit) => {
+                if why != Why::No {
+                    break None;
+                }
+                why = Why::TimedOut;
+                held.raise(why);
+                limit = None;
+            }
+        }
+        if why >= Why::StopNow {
+            break last_word(&mut running).await;
+        }
+        let grace = shared.clock.monotonic().checked_add(shared.grace);
+        limit = limit.into_iter().chain(grace).min();
+    };
+    // A panic in what the handler leaves behind must not cost the record of its end.
+    if catch_unwind(AssertUnwindSafe(|| drop(running))).is_err() {
+        tracing::error!("the handler panicked while it was dropped");
+    }
+    // Whatever it said, what counts is whether the job was still its own when it said so.
+    (answer, why.max(held.why()))
+}
+
+/// Polls a handler once more, whose token just fired.
+async fn last_word(running: &mut Running<'_>) -> Answer {
+    tokio::select! {
+        biased;
+        answer = running => Some(answer),
+        () = std::future::ready(()) => None,
+    }
+}
+
+/// What is to be recorded.
+fn meaning(answer: Answer, why: Why, timeout: Option<Duration>) -> Ending {
+    let error = match (answer, why) {
+        (_, Why::Lost) => return Ending::Lost,
+        (Some(Ok(Outcome::Complete)), _) => return Ending::Complete,
+        (Some(Ok(Outcome::Fail(error))), _) => {
+            return Ending::Fail(Failure::new(error).retry(Retry::Never));
+        }
+        (Some(Ok(Outcome::Snooze(until))), _) => return Ending::Snooze(until),
+        (Some(Err(panic)), _) => Some(format!("panicked: {}", message(&*panic))),
+        (_, Why::StopNow) => return Ending::GiveBack,
+        (Some(Ok(Outcome::Retry(error))), _) => Some(error),
+        (None, _) => None,
+    };
+    Ending::Fail(match why {
+        Why::TimedOut => {
+            let timeout = timeout.unwrap_or_default();
+            let error = error.unwrap_or_else(|| "the handler did not stop and was dropped".into());
+            Failure::timed_out(format!("timed out after {timeout:?}: {error}"))
+        }
+        Why::Canceled => {
+            let error = error.unwrap_or_else(|| "the handler did not stop and was dropped".into());
+            Failure::new(format!("canceled: {error}"))
+        }
+        Why::No | Why::StopNow | Why::Lost => Failure::new(error.unwrap_or_default()),
+    })
+}
+
+/// What a panic says.
+fn message(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("with something that is not text")
+}

@@ -1,0 +1,205 @@
+//! How a worker is put together.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{broadcast, watch};
+
+use super::control::Stop;
+use super::leases::Leases;
+use super::shared::Shared;
+use super::{Handler, Worker};
+use crate::clock::{Clock, SystemClock};
+use crate::job::{self, Claim, Error};
+
+/// The shortest lease: one below it would be all heartbeats.
+const SHORTEST_LEASE: Duration = Duration::from_secs(1);
+/// The shortest poll.
+const SHORTEST_POLL: Duration = Duration::from_millis(10);
+/// How far a listener may fall behind.
+const EVENTS: usize = 1024;
+
+/// Puts a [`Worker`] together.
+///
+/// ```
+/// # fn example(store: std::sync::Arc<dyn kvjob::job::Store>) -> kvjob::job::Result<()> {
+/// use std::time::Duration;
+/// use kvjob::worker::{Context, Outcome, Worker};
+///
+/// let worker = Worker::builder(store)
+///     .concurrency(8)
+///     .lease(Duration::from_secs(60))
+///     .handler("resize-image", |context: Context| async move {
+///         if context.job().attempts > 3 {
+///             return Outcome::Fail("it cannot be done".to_owned());
+///         }
+///         Outcome::Complete
+///     })
+///     .build()?;
+/// # drop(worker);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a builder does nothing until it is built"]
+pub struct Builder {
+    store: Arc<dyn job::Store>,
+    clock: Arc<dyn Clock>,
+    name: Option<String>,
+    concurrency: usize,
+    lease: Duration,
+    poll: Duration,
+    grace: Duration,
+    handlers: Vec<(String, Arc<dyn Handler>)>,
+    fallback: Option<Arc<dyn Handler>>,
+}
+
+impl Builder {
+    pub(super) fn new(store: Arc<dyn job::Store>) -> Self {
+        Self {
+            store,
+            clock: Arc::new(SystemClock),
+            name: None,
+            concurrency: 1,
+            lease: Claim::DEFAULT_LEASE,
+            poll: Duration::from_secs(2),
+            grace: Duration::from_secs(5),
+            handlers: Vec::new(),
+            fallback: None,
+        }
+    }
+
+    /// What the history of its jobs calls it; `worker-<process id>-<random>` where not said.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// How many jobs it runs at a time, at least 1; 1 where not said.
+    pub fn concurrency(mut self, concurrency: usize) -> Self {
+        self.concurrency = concurrency;
+        self
+    }
+
+    /// How long a job stays this worker's if the worker dies, at least a second; 5 minutes where
+    /// not said. While it lives, it extends the leases of what it runs at every third of that
+    /// time, so a job may take as long as it likes.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// How often to look for jobs, and for cancellations of those that run, that nothing told it
+    /// about, at least 10 ms; 2 s where not said.
+    /// Jobs enqueued through the same store, and scheduled jobs, do not wait for it.
+    pub fn poll(mut self, poll: Duration) -> Self {
+        self.poll = poll;
+        self
+    }
+
+    /// How long a handler may go on after its job timed out or was canceled; 5 s where not said.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// The clock: the system's where not said. It should be the store's.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// What runs the jobs of a task. Only tasks with a handler are claimed.
+    pub fn handler(mut self, task: impl Into<String>, handler: impl Handler) -> Self {
+        self.handlers.push((task.into(), Arc::new(handler)));
+        self
+    }
+
+    /// What runs the jobs of all tasks without a handler of their own. All tasks are claimed
+    /// then.
+    pub fn fallback(mut self, handler: impl Handler) -> Self {
+        self.fallback = Some(Arc::new(handler));
+        self
+    }
+
+    /// The worker.
+    ///
+    /// # Errors
+    /// [`Invalid`](Error::Invalid): `no-handler`, `duplicate-handler`, `concurrency-zero`,
+    /// `lease-too-short`, `poll-too-short`.
+    pub fn build(self) -> job::Result<Worker> {
+        let handlers = self.check()?;
+        let clock = self.clock;
+        let name = self
+            .name
+            .unwrap_or_else(|| format!("worker-{}-{:08x}", std::process::id(), clock.random()));
+        let tasks = match self.fallback {
+            Some(_) => None,
+            None => Some(handlers.keys().cloned().collect()),
+        };
+        Ok(Worker {
+            shared: Arc::new(Shared {
+                store: self.store,
+                clock,
+                name,
+                concurrency: self.concurrency,
+                lease: self.lease,
+                poll: self.poll,
+                grace: self.grace,
+                handlers,
+                fallback: self.fallback,
+                tasks,
+                events: broadcast::Sender::new(EVENTS),
+                stop: watch::Sender::new(Stop::No),
+                leases: Arc::new(Leases::default()),
+            }),
+        })
+    }
+
+    fn check(&self) -> job::Result<HashMap<String, Arc<dyn Handler>>> {
+        if self.handlers.is_empty() && self.fallback.is_none() {
+            return Err(Error::invalid(
+                "no-handler",
+                "a worker needs a handler for at least one task, or a fallback",
+            ));
+        }
+        if self.concurrency == 0 {
+            return Err(Error::invalid(
+                "concurrency-zero",
+                "concurrency must be at least 1",
+            ));
+        }
+        let shortest = |code, what, length: Duration, shortest: Duration| {
+            if length < shortest {
+                let message = format!("a {what} of {length:?} is under the {shortest:?} it needs");
+                return Err(Error::invalid(code, message));
+            }
+            Ok(())
+        };
+        shortest("lease-too-short", "lease", self.lease, SHORTEST_LEASE)?;
+        shortest("poll-too-short", "poll", self.poll, SHORTEST_POLL)?;
+
+        let mut handlers = HashMap::new();
+        for (task, handler) in &self.handlers {
+            if handlers.insert(task.clone(), handler.clone()).is_some() {
+                return Err(Error::invalid(
+                    "duplicate-handler",
+                    format!("task {task:?} has two handlers: a job could go to either"),
+                ));
+            }
+        }
+        Ok(handlers)
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("name", &self.name)
+            .field("concurrency", &self.concurrency)
+            .field("lease", &self.lease)
+            .field("poll", &self.poll)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,149 @@
+//! Recording how an attempt ended, and telling so.
+
+use std::time::Duration;
+
+use super::Event;
+use super::leases::{Held, Why};
+use super::shared::{Shared, Verdict, verdict};
+use crate::clock::Timestamp;
+use crate::job::{Error, Failure, Job, Lease, Result, State};
+
+/// How often it is tried where the worker is to leave at once.
+const TRIES_WHEN_LEAVING: u32 = 3;
+
+/// What is to be recorded of an attempt.
+#[derive(Debug)]
+pub(super) enum Ending {
+    Complete,
+    Fail(Failure),
+    Snooze(Timestamp),
+    GiveBack,
+    /// The job is no longer the worker's: nothing.
+    Lost,
+}
+
+/// Records an ending, again and again while the lease lasts and the store may come back. The
+/// answer says why it will not, if it will not.
+pub(super) async fn record(
+    shared: &Shared,
+    job: &Job,
+    held: &Held,
+    ending: Ending,
+    elapsed: Duration,
+) -> Option<Error> {
+    let mut failures = 0;
+    let mut unsure = false;
+    loop {
+        let lease = held.record()?;
+        // A store that does not answer holds nobody up for longer than the lease.
+        let result = tokio::select! {
+            biased;
+            _ = held.stronger_than(Why::StopNow) => Ok(None),
+            result = submit(shared, &lease, &ending) => result,
+        };
+        match result {
+            Ok(Some(state)) => {
+                recorded(shared, job, &ending, state, elapsed);
+                return None;
+            }
+            Ok(None) => {
+                lost(shared, job, "its time was up");
+                return None;
+            }
+            Err(Error::LeaseLost { reason, .. }) => {
+                match ended_under(shared, &lease).await.filter(|_| unsure) {
+                    Some(state) => recorded(shared, job, &ending, state, elapsed),
+                    None => lost(shared, job, &reason),
+                }
+                return None;
+            }
+            Err(error) => {
+                failures += 1;
+                unsure |= maybe_applied(&error);
+                tracing::error!(%error, ?ending, failures, "could not record how the job ended");
+                shared.emit(|| Event::RecordFailed {
+                    id: job.id,
+                    error: error.to_string(),
+                });
+                match verdict(&error) {
+                    Verdict::Over => return Some(error),
+                    Verdict::Stuck | Verdict::Refused => return None,
+                    Verdict::Passing => {}
+                }
+            }
+        }
+        if held.why() == Why::StopNow && failures >= TRIES_WHEN_LEAVING {
+            return None;
+        }
+        let pause = shared.clock.monotonic() + shared.backoff(failures);
+        tokio::select! {
+            () = shared.clock.sleep_until(pause) => {}
+            // The lease is lost, or the worker is to leave.
+            _ = held.stronger_than(held.why()) => {}
+        }
+    }
+}
+
+/// One try. The answer is what the job became, or nothing if it is no longer the worker's.
+async fn submit(shared: &Shared, lease: &Lease, ending: &Ending) -> Result<Option<State>> {
+    let store = &shared.store;
+    let state = match ending {
+        Ending::Complete => {
+            store.complete(lease).await?;
+            State::Completed
+        }
+        Ending::Fail(failure) => store.fail(lease, failure.clone()).await?.state,
+        Ending::Snooze(until) => {
+            store.snooze(lease, *until).await?;
+            // Ready if that time has come, canceled if that was asked for: the store knows.
+            ended_under(shared, lease).await.unwrap_or(State::Scheduled)
+        }
+        Ending::GiveBack => {
+            store.abandon(lease).await?;
+            State::Ready
+        }
+        Ending::Lost => return Ok(None),
+    };
+    Ok(Some(state))
+}
+
+/// What the job became under this very lease: after an answer that was lost, the next one is
+/// that the lease is over, because it was ended by the first.
+async fn ended_under(shared: &Shared, lease: &Lease) -> Option<State> {
+    let job = shared.store.get(lease.id).await.ok().flatten()?;
+    (job.epoch == lease.epoch && job.state != State::Running).then_some(job.state)
+}
+
+fn maybe_applied(error: &Error) -> bool {
+    matches!(error, Error::Store(error) if error.maybe_applied())
+}
+
+fn recorded(shared: &Shared, job: &Job, ending: &Ending, state: State, elapsed: Duration) {
+    let id = job.id;
+    if matches!(ending, Ending::GiveBack) {
+        tracing::info!("given back");
+        return shared.emit(|| Event::GivenBack { id });
+    }
+    let error = match ending {
+        Ending::Fail(failure) => Some(failure.error.clone()),
+        _ => None,
+    };
+    if let Some(error) = &error {
+        tracing::warn!(%state, error, ?elapsed, "the attempt failed");
+    } else {
+        tracing::debug!(%state, ?elapsed, "ended");
+    }
+    shared.emit(|| Event::Ended {
+        id,
+        task: job.lane.task.clone(),
+        attempt: job.attempts,
+        state,
+        error,
+        elapsed,
+    });
+}
+
+fn lost(shared: &Shared, job: &Job, reason: &str) {
+    tracing::warn!(reason, "lost the job's lease");
+    shared.emit(|| Event::LeaseLost { id: job.id });
+}

@@ -1,0 +1,239 @@
+//! The claim loop: takes as many jobs as there are free slots, starts them, and sleeps until
+//! something may be due.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::task::{JoinError, JoinSet};
+use tracing::Instrument as _;
+
+use super::control::Stop;
+use super::leases::Why;
+use super::shared::{Shared, Verdict, changed, verdict};
+use super::{Event, attempt, cancel, heartbeat};
+use crate::clock::Timestamp;
+use crate::job::{Claim, Claimed, Claims, Error, Result};
+
+/// How often in a row a worker that runs once may fail to reach the store.
+const TRIES_ONCE: u32 = 5;
+/// How soon to look again where the store says that more is due than it could see to in one go.
+/// Not at once, for its clock may only be a little behind.
+const OVERDUE: Duration = Duration::from_millis(1);
+
+/// When a worker stops by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Until {
+    Stopped,
+    NothingDue,
+}
+
+/// Claims and runs jobs and keeps their leases alive, until it is stopped.
+pub(super) async fn run(shared: Arc<Shared>, until: Until) -> Result<()> {
+    let span = tracing::info_span!("worker", name = shared.name);
+    let mut work = Loop::new(shared.clone(), until);
+    async {
+        tokio::select! {
+            result = work.run() => result,
+            never = heartbeat::keep(&shared) => match never {},
+            never = cancel::listen(&shared) => match never {},
+        }
+    }
+    .instrument(span)
+    .await
+}
+
+/// A claim under way.
+struct Claiming {
+    answer: BoxFuture<'static, Result<Claims>>,
+    /// When it was asked, in monotonic time: the leases count from here.
+    asked: Duration,
+    /// Whether nothing ran when it was asked.
+    idle: bool,
+}
+
+struct Loop {
+    shared: Arc<Shared>,
+    until: Until,
+    /// The attempts under way. Dropped, it aborts them.
+    tasks: JoinSet<Option<Error>>,
+    claiming: Option<Claiming>,
+    /// When to claim next, in monotonic time, if nothing happens before.
+    next: Duration,
+    /// Claims that failed in a row.
+    failures: u32,
+    /// Why to end, once nothing runs any more.
+    end: Option<Result<()>>,
+}
+
+impl Loop {
+    fn new(shared: Arc<Shared>, until: Until) -> Self {
+        Self {
+            shared,
+            until,
+            tasks: JoinSet::new(),
+            claiming: None,
+            next: Duration::ZERO,
+            failures: 0,
+            end: None,
+        }
+    }
+
+    async fn run(&mut self) -> Result<()> {
+        let mut stop = self.shared.stop.subscribe();
+        let mut activity = self.shared.store.activity();
+        loop {
+            let asked_to = *stop.borrow_and_update();
+            if asked_to == Stop::Now {
+                self.shared.leases.raise_all(Why::StopNow);
+            }
+            if asked_to >= Stop::Finish && self.end.is_none() {
+                self.end = Some(Ok(()));
+            }
+            // To leave at once, a claim under way is dropped: its jobs go back by themselves.
+            let may_leave = self.claiming.is_none() || asked_to == Stop::Now;
+            if self.tasks.is_empty()
+                && may_leave
+                && let Some(end) = self.end.take()
+            {
+                return end;
+            }
+
+            let may_claim = self.end.is_none()
+                && self.claiming.is_none()
+                && self.tasks.len() < self.shared.concurrency;
+            if may_claim && self.next <= self.shared.clock.monotonic() {
+                activity.mark_unchanged();
+                self.claim();
+                continue;
+            }
+            let wake = may_claim.then_some(self.next);
+            let listen = may_claim && self.failures == 0;
+            tokio::select! {
+                Some(ended) = self.tasks.join_next() => {
+                    self.ended(ended);
+                    while let Some(ended) = self.tasks.try_join_next() {
+                        self.ended(ended);
+                    }
+                }
+                (claimed, asked, idle) = answer(&mut self.claiming) => {
+                    self.claiming = None;
+                    match claimed {
+                        Ok(claims) => self.claimed(claims, asked, idle),
+                        Err(error) => self.claim_failed(error),
+                    }
+                }
+                () = changed(&mut activity), if listen => self.next = Duration::ZERO,
+                () = self.shared.sleep_until(wake) => {}
+                _ = stop.changed() => {}
+            }
+        }
+    }
+
+    /// Asks for as many jobs as there are free slots.
+    fn claim(&mut self) {
+        let shared = &self.shared;
+        let free = shared.concurrency.saturating_sub(self.tasks.len());
+        let mut claim = Claim::new(&shared.name).max(free).lease(shared.lease);
+        if let Some(tasks) = &shared.tasks {
+            claim = claim.tasks(tasks);
+        }
+        let store = shared.store.clone();
+        self.claiming = Some(Claiming {
+            answer: Box::pin(async move { store.claim(claim).await }),
+            asked: shared.clock.monotonic(),
+            idle: self.tasks.is_empty(),
+        });
+    }
+
+    fn claimed(&mut self, claims: Claims, asked: Duration, idle: bool) {
+        self.failures = 0;
+        if claims.jobs.is_empty() {
+            self.next = self.when_due(claims.next_due);
+            let overdue = claims
+                .next_due
+                .is_some_and(|due| due <= self.shared.clock.now());
+            if self.until == Until::NothingDue && self.tasks.is_empty() {
+                // What ended since the claim was asked may have added jobs.
+                if !idle {
+                    self.next = Duration::ZERO;
+                } else if self.end.is_none() && !overdue {
+                    self.end = Some(Ok(()));
+                }
+            }
+            return;
+        }
+        // More may be due: only an empty answer says that nothing is.
+        self.next = Duration::ZERO;
+        for claimed in claims.jobs {
+            self.start(claimed, asked);
+        }
+    }
+
+    fn start(&mut self, claimed: Claimed, asked: Duration) {
+        let Claimed { job, lease } = claimed;
+        let shared = self.shared.clone();
+        let deadline = asked.saturating_add(shared.lease);
+        let held = shared.leases.hold(lease, deadline);
+        if self.end.is_some() || deadline <= shared.clock.monotonic() {
+            held.raise(Why::StopNow);
+        }
+        let span = tracing::info_span!(
+            "job",
+            id = %job.id,
+            task = job.lane.task,
+            attempt = job.attempts
+        );
+        self.tasks
+            .spawn(attempt::run(shared, job, held).instrument(span));
+    }
+
+    fn claim_failed(&mut self, error: Error) {
+        self.failures = self.failures.saturating_add(1);
+        tracing::error!(%error, failures = self.failures, "could not claim jobs");
+        self.shared.emit(|| Event::ClaimFailed {
+            error: error.to_string(),
+        });
+        let tries_over = self.until == Until::NothingDue && self.failures >= TRIES_ONCE;
+        if tries_over || matches!(verdict(&error), Verdict::Refused | Verdict::Over) {
+            self.fail(error);
+        }
+        self.next = self.shared.clock.monotonic() + self.shared.backoff(self.failures);
+    }
+
+    /// An attempt is over, and with what it left its slot.
+    fn ended(&mut self, ended: Result<Option<Error>, JoinError>) {
+        match ended {
+            Ok(None) => {}
+            Ok(Some(error)) => self.fail(error),
+            // Handlers' panics are caught before; the job's lease will end.
+            Err(error) => tracing::error!(%error, "a job's attempt could not be followed"),
+        }
+        if self.until == Until::NothingDue && self.tasks.is_empty() && self.failures == 0 {
+            self.next = Duration::ZERO;
+        }
+    }
+
+    /// The store will not come back: end with this once nothing runs.
+    fn fail(&mut self, error: Error) {
+        if !matches!(self.end, Some(Err(_))) {
+            self.end = Some(Err(error));
+        }
+    }
+
+    /// When to look again: when the next scheduled job is due, but not later than a poll.
+    fn when_due(&self, next_due: Option<Timestamp>) -> Duration {
+        let shared = &self.shared;
+        let due = next_due.map(|due| due.since(shared.clock.now()).max(OVERDUE));
+        let wait = due.unwrap_or(shared.poll).min(shared.poll);
+        shared.clock.monotonic().saturating_add(wait)
+    }
+}
+
+/// The answer to the claim under way; never if there is none.
+async fn answer(claiming: &mut Option<Claiming>) -> (Result<Claims>, Duration, bool) {
+    match claiming {
+        Some(claiming) => ((&mut claiming.answer).await, claiming.asked, claiming.idle),
+        None => std::future::pending().await,
+    }
+}

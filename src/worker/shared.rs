@@ -1,0 +1,108 @@
+//! What all parts of one worker have in hand, and how long they wait before they try again.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{broadcast, watch};
+
+use super::control::Stop;
+use super::leases::Leases;
+use super::{Event, Handler};
+use crate::clock::Clock;
+use crate::job;
+use crate::kv::ErrorKind;
+
+/// The worker's options and shared parts.
+pub(super) struct Shared {
+    pub(super) store: Arc<dyn job::Store>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) name: String,
+    pub(super) concurrency: usize,
+    pub(super) lease: Duration,
+    pub(super) poll: Duration,
+    pub(super) grace: Duration,
+    pub(super) handlers: HashMap<String, Arc<dyn Handler>>,
+    pub(super) fallback: Option<Arc<dyn Handler>>,
+    /// The tasks to claim; `None` for all.
+    pub(super) tasks: Option<Vec<String>>,
+    pub(super) events: broadcast::Sender<Event>,
+    pub(super) stop: watch::Sender<Stop>,
+    pub(super) leases: Arc<Leases>,
+}
+
+impl Shared {
+    pub(super) fn handler(&self, task: &str) -> Option<&Arc<dyn Handler>> {
+        self.handlers.get(task).or(self.fallback.as_ref())
+    }
+
+    /// Tells the listeners, if there are any.
+    pub(super) fn emit(&self, event: impl FnOnce() -> Event) {
+        if self.events.receiver_count() > 0 {
+            // Fails only where the last listener left just now.
+            let _ = self.events.send(event());
+        }
+    }
+
+    /// How long to wait after this many failures in a row: from 100 ms, doubling up to 30 s, and
+    /// up to half of it left to chance, so that many workers do not come back at once.
+    pub(super) fn backoff(&self, failures: u32) -> Duration {
+        const FIRST: u64 = 100;
+        const LONGEST: u64 = 30_000;
+        let millis = 1_u64
+            .checked_shl(failures.saturating_sub(1))
+            .map_or(LONGEST, |factor| FIRST.saturating_mul(factor))
+            .min(LONGEST);
+        let half = millis / 2;
+        Duration::from_millis(millis - self.clock.random() % (half + 1))
+    }
+
+    /// Returns at this monotonic time; never for `None`.
+    pub(super) async fn sleep_until(&self, moment: Option<Duration>) {
+        match moment {
+            Some(moment) => self.clock.sleep_until(moment).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Returns when something happened in the store; never if the store no longer says so.
+pub(super) async fn changed(activity: &mut watch::Receiver<u64>) {
+    if activity.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// What an error of the store means to a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It may be back later.
+    Passing,
+    /// This record cannot be read or written, but others can.
+    Stuck,
+    /// What was asked for can never be.
+    Refused,
+    /// The store will not come back.
+    Over,
+}
+
+pub(super) fn verdict(error: &job::Error) -> Verdict {
+    match error {
+        job::Error::Stopped => Verdict::Over,
+        job::Error::Invalid { .. } => Verdict::Refused,
+        job::Error::LeaseLost { .. } => Verdict::Stuck,
+        job::Error::Store(error) => match error.kind() {
+            ErrorKind::Closed => Verdict::Over,
+            ErrorKind::Unsupported | ErrorKind::InUse => Verdict::Refused,
+            ErrorKind::TooLarge { .. }
+            | ErrorKind::InvalidKey
+            | ErrorKind::Corrupt
+            | ErrorKind::TooNew => Verdict::Stuck,
+            ErrorKind::ConditionFailed { .. }
+            | ErrorKind::Conflict
+            | ErrorKind::Transient
+            | ErrorKind::Unknown
+            | ErrorKind::Backend => Verdict::Passing,
+        },
+    }
+}

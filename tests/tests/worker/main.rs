@@ -1,0 +1,22 @@
+//! What a worker promises, one test for each promise, on a store in memory under a manual clock.
+
+// Tests may unwrap: a test that panics is a test that fails.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unchecked_time_subtraction
+)]
+
+mod ends;
+mod faulty;
+mod interrupting;
+mod leases;
+mod once;
+mod options;
+mod outages;
+mod recording;
+mod stopping;
+mod support;
+mod taking;
+mod together;
