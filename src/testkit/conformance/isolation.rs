@@ -3,7 +3,7 @@
 //! [`concurrency`](super::concurrency).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
@@ -12,112 +12,112 @@ use super::subject::{Subject, number, numbered};
 use crate::kv::{Change, Key, Object, Scan, Store};
 use crate::testkit::Factory;
 
-/// Keeps reading until the writer is done, and at least once.
-struct Reading(Arc<AtomicBool>);
+/// How often a writer writes, at least.
+const WRITES: usize = 200;
+/// How often a reader reads, at least.
+const READS: usize = 200;
 
-impl Reading {
-    fn begin() -> (Self, Arc<AtomicBool>) {
-        let done = Arc::new(AtomicBool::new(false));
-        (Self(Arc::clone(&done)), done)
-    }
-
-    /// Runs `read` until the flag was up before it began.
-    async fn on(self, read: impl AsyncFn()) {
-        loop {
-            let last = self.0.load(Ordering::SeqCst);
-            read().await;
-            if last {
-                return;
-            }
+/// Writes on a task of its own and reads beside it, until there were [`WRITES`] and so many
+/// reads; and reads once more when all is written. `write` gets the number of its call.
+async fn beside<W>(write: impl Fn(usize) -> W + Send + 'static, enough: usize, read: impl AsyncFn())
+where
+    W: Future<Output = ()> + Send,
+{
+    let reads = Arc::new(AtomicUsize::new(0));
+    let read_so_far = Arc::clone(&reads);
+    let writer = tokio::spawn(async move {
+        let mut written = 0;
+        while written < WRITES || read_so_far.load(Ordering::SeqCst) < enough {
+            write(written).await;
+            written += 1;
+            // Where a reader failed this task must end with the runtime.
             tokio::task::yield_now().await;
         }
+    });
+    loop {
+        let last = writer.is_finished();
+        read().await;
+        reads.fetch_add(1, Ordering::SeqCst);
+        if last {
+            return writer.await.expect("the writer");
+        }
+        tokio::task::yield_now().await;
     }
 }
 
-/// Two keys that change in one commit are equal in every page that holds both, and so are the
-/// answers of one page in both directions. Rules out: torn read, read skew within a page.
+/// Keys that change in one commit are equal in every page that holds them, in either direction.
+/// Rules out: torn read, read skew within a page.
 pub async fn a_page_never_shows_half_a_commit<F: Factory>(factory: &F) {
-    const COMMITS: usize = 300;
     let store = Subject::shared(factory).await;
+    let width = store.limits().commit_changes.min(20);
     if store.atomic().is_none() {
         return;
     }
-    let between = (0..50).map(|n| Object::new(numbered("k/m", n), "x"));
-    store.fill(between.collect()).await;
-    store.put("k/a", "0").await;
-    store.put("k/z", "0").await;
-    let (reading, done) = Reading::begin();
-    let writer = {
+    let keys: Vec<Key> = (0..width).map(|n| numbered("k/", n * 2)).collect();
+    let zeros = keys.iter().map(|key| Object::new(key.clone(), "0"));
+    store.fill(zeros.collect()).await;
+    let write = {
         let store = Arc::clone(&store);
-        tokio::spawn(async move {
-            let atomic = store.atomic().unwrap();
-            for n in 0..COMMITS {
-                let (before, after) = (n.to_string(), Bytes::from((n + 1).to_string()));
-                let changes = ["k/a", "k/z"]
-                    .map(|key| Change::replace(key, before.clone(), after.clone()))
-                    .to_vec();
-                assert!(decided(&store, atomic, changes).await, "nobody else writes");
+        move |n: usize| {
+            let (before, after) = (n.to_string(), Bytes::from((n + 1).to_string()));
+            let changes = keys
+                .iter()
+                .map(|key| Change::replace(key.clone(), before.clone(), after.clone()))
+                .collect();
+            let store = Arc::clone(&store);
+            async move {
+                let applied = decided(&store, store.atomic().unwrap(), changes).await;
+                assert!(applied, "{}: nobody else writes", store.name());
             }
-            done.store(true, Ordering::SeqCst);
-        })
+        }
     };
-    reading
-        .on(async || {
-            for scan in [Scan::prefix("k/"), Scan::prefix("k/").reverse()] {
-                let page = store.page(&scan).await;
-                let (first, last) = (page.objects.first().unwrap(), page.objects.last().unwrap());
-                assert_eq!(
-                    (page.objects.len(), &first.value),
-                    (52, &last.value),
-                    "{}: a page shows {} and {} as of different commits",
-                    store.name(),
-                    first.key,
-                    last.key
-                );
-            }
-        })
-        .await;
-    writer.await.expect("the writer");
-}
-
-/// Keys that move from one place to another in one commit are in exactly one place in every
-/// page. Rules out: phantoms within a page.
-pub async fn a_page_shows_a_moved_key_once<F: Factory>(factory: &F) {
-    const MOVES: usize = 300;
-    let store = Subject::shared(factory).await;
-    if store.atomic().is_none() {
-        return;
-    }
-    store.put("k/0", "x").await;
-    let (reading, done) = Reading::begin();
-    let writer = {
-        let store = Arc::clone(&store);
-        tokio::spawn(async move {
-            let atomic = store.atomic().unwrap();
-            for n in 0..MOVES {
-                let (from, to) = (format!("k/{}", n % 7), format!("k/{}", (n + 1) % 7));
-                let changes = vec![
-                    Change::replace(from.into_bytes(), "x", None),
-                    Change::create(to.into_bytes(), "x"),
-                ];
-                assert!(decided(&store, atomic, changes).await, "nobody else writes");
-            }
-            done.store(true, Ordering::SeqCst);
-        })
-    };
-    reading
-        .on(async || {
-            let page = store.page(&Scan::prefix("k/")).await;
-            let keys: Vec<_> = page.objects.iter().map(|object| &object.key).collect();
-            assert_eq!(
-                keys.len(),
-                1,
-                "{}: one key that moves stands at {keys:?}",
+    let read = async || {
+        for scan in [Scan::prefix("k/"), Scan::prefix("k/").reverse()] {
+            let page = store.page(&scan).await;
+            let first = &page.objects.first().expect("the keys are there").value;
+            assert!(
+                page.objects.len() == width && page.objects.iter().all(|o| o.value == first),
+                "{}: a page shows half a commit: {page:?}",
                 store.name()
             );
-        })
-        .await;
-    writer.await.expect("the writer");
+        }
+    };
+    beside(write, READS, read).await;
+}
+
+/// A key that moves from one place to another in one commit is in exactly one place in every
+/// page. Rules out: phantoms within a page.
+pub async fn a_page_shows_a_moved_key_once<F: Factory>(factory: &F) {
+    let store = Subject::shared(factory).await;
+    if store.atomic().is_none() {
+        return;
+    }
+    store.put(numbered("k/", 0), "x").await;
+    let write = {
+        let store = Arc::clone(&store);
+        move |n: usize| {
+            let store = Arc::clone(&store);
+            async move {
+                let changes = vec![
+                    Change::replace(numbered("k/", n % 7), "x", None),
+                    Change::create(numbered("k/", (n + 1) % 7), "x"),
+                ];
+                let applied = decided(&store, store.atomic().unwrap(), changes).await;
+                assert!(applied, "{}: nobody else writes", store.name());
+            }
+        }
+    };
+    let read = async || {
+        let page = store.page(&Scan::prefix("k/")).await;
+        let keys: Vec<_> = page.objects.iter().map(|object| &object.key).collect();
+        let name = store.name();
+        assert_eq!(
+            keys.len(),
+            1,
+            "{name}: one key that moves stands at {keys:?}"
+        );
+    };
+    beside(write, READS, read).await;
 }
 
 /// While tasks move amounts between accounts, the sum is the same in every page. Rules out:
@@ -125,49 +125,37 @@ pub async fn a_page_shows_a_moved_key_once<F: Factory>(factory: &F) {
 pub async fn transfers_keep_the_sum<F: Factory>(factory: &F) {
     const ACCOUNTS: usize = 8;
     const TASKS: usize = 4;
-    const EACH: usize = 50;
     let store = Subject::shared(factory).await;
     if store.atomic().is_none() {
         return;
     }
-    let accounts = (0..ACCOUNTS).map(|n| Object::new(numbered("k/", n), "1000"));
+    let accounts = (0..ACCOUNTS).map(|n| Object::new(numbered("k/", n), "100000"));
     store.fill(accounts.collect()).await;
-    let (reading, done) = Reading::begin();
-    let tasks = (0..TASKS).map(|task| {
+    let write = {
         let store = Arc::clone(&store);
-        async move {
-            for n in 0..EACH {
-                let from = numbered("k/", (task + n) % ACCOUNTS);
-                let to = numbered("k/", (task + n * 3 + 1 + n % 2) % ACCOUNTS);
-                if from != to {
-                    transfer(&store, &from, &to).await;
-                }
+        move |n: usize| {
+            let store = Arc::clone(&store);
+            async move {
+                let tasks = (0..TASKS).map(|task| {
+                    let from = numbered("k/", (task + n) % ACCOUNTS);
+                    let to = numbered("k/", (task + n + 1 + n % 3) % ACCOUNTS);
+                    let store = Arc::clone(&store);
+                    async move { transfer(&store, &from, &to).await }
+                });
+                all(tasks.collect::<Vec<_>>()).await;
             }
         }
-    });
-    let tasks = tokio::spawn(all(tasks.collect::<Vec<_>>()));
-    let ended = tokio::spawn(async move {
-        let outcome = tasks.await;
-        done.store(true, Ordering::SeqCst);
-        outcome.expect("the transfers");
-    });
-    reading
-        .on(async || {
-            let page = store.page(&Scan::prefix("k/")).await;
-            let sum: u64 = page
-                .objects
-                .iter()
-                .map(|object| number(&object.value))
-                .sum();
-            assert_eq!(
-                sum,
-                8000,
-                "{}: amounts appeared or vanished: {page:?}",
-                store.name()
-            );
-        })
-        .await;
-    ended.await.expect("the transfers");
+    };
+    let read = async || {
+        let page = store.page(&Scan::prefix("k/")).await;
+        let sum: u64 = page.objects.iter().map(|o| number(&o.value)).sum();
+        let name = store.name();
+        assert_eq!(
+            sum, 800_000,
+            "{name}: amounts appeared or vanished: {page:?}"
+        );
+    };
+    beside(write, READS, read).await;
 }
 
 /// Moves 1 from one account to another, with compare and swap.
@@ -196,103 +184,88 @@ pub async fn a_failed_commit_is_never_seen<F: Factory>(factory: &F) {
     if store.atomic().is_none() {
         return;
     }
-    let (reading, done) = Reading::begin();
-    let writer = {
+    let write = {
         let store = Arc::clone(&store);
-        tokio::spawn(async move {
-            let atomic = store.atomic().unwrap();
-            for _ in 0..200 {
+        move |_| {
+            let store = Arc::clone(&store);
+            async move {
                 let changes = vec![Change::put("a", "dirty"), Change::check("absent", "1")];
-                assert!(
-                    !decided(&store, atomic, changes).await,
-                    "absent is not there"
-                );
+                let applied = decided(&store, store.atomic().unwrap(), changes).await;
+                assert!(!applied, "{}: what was checked is not there", store.name());
             }
-            done.store(true, Ordering::SeqCst);
-        })
+        }
     };
-    reading
-        .on(async || {
-            let seen = store.value("a").await;
-            assert_eq!(
-                seen,
-                None,
-                "{}: a commit that failed was seen",
-                store.name()
-            );
-        })
-        .await;
-    writer.await.expect("the writer");
+    let read = async || {
+        let seen = store.value("a").await;
+        assert_eq!(
+            seen,
+            None,
+            "{}: a commit that failed was seen",
+            store.name()
+        );
+    };
+    beside(write, READS, read).await;
 }
 
 /// What was acknowledged to one task is seen by every read that another begins afterwards.
 /// Rules out: stale read.
 pub async fn an_acknowledged_write_is_seen_by_all<F: Factory>(factory: &F) {
-    const WRITES: u64 = 200;
     let store = Subject::shared(factory).await;
-    let acknowledged = Arc::new(AtomicU64::new(0));
-    let key = |n: u64| numbered("k/", usize::try_from(n).unwrap());
-    let (reading, done) = Reading::begin();
-    let writer = {
+    let acknowledged = Arc::new(AtomicUsize::new(0));
+    let write = {
         let (store, acknowledged) = (Arc::clone(&store), Arc::clone(&acknowledged));
-        tokio::spawn(async move {
-            for n in 1..=WRITES {
-                store.put(key(n), "x").await;
-                acknowledged.store(n, Ordering::SeqCst);
+        move |n: usize| {
+            let (store, acknowledged) = (Arc::clone(&store), Arc::clone(&acknowledged));
+            async move {
+                store.put(numbered("k/", n + 1), "x").await;
+                acknowledged.store(n + 1, Ordering::SeqCst);
             }
-            done.store(true, Ordering::SeqCst);
-        })
+        }
     };
-    reading
-        .on(async || {
-            let n = acknowledged.load(Ordering::SeqCst);
-            if n > 0 {
-                let seen = store.value(key(n)).await;
-                assert!(
-                    seen.is_some(),
-                    "{}: {} was acknowledged",
-                    store.name(),
-                    key(n)
-                );
-                let page = store.page(&Scan::prefix("k/").reverse().limit(1)).await;
-                assert!(
-                    page.objects[0].key >= key(n),
-                    "{}: {page:?}, {n}",
-                    store.name()
-                );
-            }
-        })
-        .await;
-    writer.await.expect("the writer");
+    let read = async || {
+        let n = acknowledged.load(Ordering::SeqCst);
+        if n > 0 {
+            let (name, key) = (store.name(), numbered("k/", n));
+            let seen = store.value(key.clone()).await;
+            assert!(
+                seen.is_some(),
+                "{name}: {key} was acknowledged, and get finds nothing"
+            );
+            let page = store.page(&Scan::prefix("k/").reverse().limit(1)).await;
+            let last = page.objects.first().map(|object| &object.key);
+            assert!(
+                last >= Some(&key),
+                "{name}: {key} was acknowledged, and the last is {last:?}"
+            );
+        }
+    };
+    beside(write, READS, read).await;
 }
 
 /// A walk while others write sees every key that was there throughout, once, in order. Rules
 /// out: skipped and repeated keys.
 pub async fn a_walk_during_writes_misses_nothing<F: Factory>(factory: &F) {
+    const WALKS: usize = 20;
     let store = Subject::shared(factory).await;
     let stay: Vec<Object> = (0..500)
         .map(|n| Object::new(numbered("k/", n * 2), "stay"))
         .collect();
     store.fill(stay.clone()).await;
-    let (reading, done) = Reading::begin();
-    let writer = {
+    let write = {
         let store = Arc::clone(&store);
-        tokio::spawn(async move {
-            for n in (1..400).step_by(2) {
-                store.put(numbered("k/", (n * 7) % 1000), "pass").await;
-                store.discard(numbered("k/", (n * 7) % 1000), "pass").await;
+        move |n: usize| {
+            let store = Arc::clone(&store);
+            async move {
+                let odd = numbered("k/", (n * 14 + 1) % 1000);
+                store.put(odd.clone(), "pass").await;
+                store.discard(odd, "pass").await;
             }
-            done.store(true, Ordering::SeqCst);
-        })
+        }
     };
-    reading
-        .on(async || {
-            let mut found = store.walk(Scan::prefix("k/").limit(9)).await;
-            let sorted = found.is_sorted_by(|left, right| left < right);
-            assert!(sorted, "{}: a walk came out of order", store.name());
-            found.retain(|object| object.value != "pass");
-            store.same(&found, &stay, "walked while others wrote");
-        })
-        .await;
-    writer.await.expect("the writer");
+    let read = async || {
+        let mut found = store.walk(Scan::prefix("k/").limit(9)).await;
+        found.retain(|object| object.value != "pass");
+        store.same(&found, &stay, "walked while others wrote");
+    };
+    beside(write, WALKS, read).await;
 }
