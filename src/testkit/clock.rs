@@ -215,7 +215,7 @@ mod tests {
         let clock = ManualClock::new(0);
         let mut nap = clock.sleep_until(SECOND);
         assert!((&mut nap).now_or_never().is_none());
-        clock.advance(SECOND - Duration::from_nanos(1));
+        clock.advance(Duration::from_nanos(999_999_999));
         assert!((&mut nap).now_or_never().is_none());
         clock.advance(Duration::from_nanos(1));
         assert!((&mut nap).now_or_never().is_some());

@@ -40,6 +40,7 @@ pub mod conformance;
 mod factory;
 pub mod model;
 
+#[doc(inline)]
 pub use crate::__kvjob_conformance as conformance;
 pub use clock::ManualClock;
 pub use factory::Factory;

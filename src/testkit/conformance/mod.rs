@@ -18,7 +18,8 @@
 //! | [`paging`] | walks over thousands of keys; `get_many` and `scan_many` agree with `get` and `scan` | one thread |
 //! | [`conditions`] | each kind of condition, where it holds and where it fails; all failed positions are told | one thread |
 //! | [`commits`] | all or nothing, what is refused, `commit_all` | one thread |
-//! | [`concurrency`] | the anomalies below do not happen | two workers |
+//! | [`concurrency`] | writers among themselves: none of the anomalies below | two workers |
+//! | [`isolation`] | readers while others write: none of the anomalies below | two workers |
 //! | [`durability`] | closing and opening again keeps what was acknowledged | one thread |
 //! | [`lifecycle`] | start, stop, `Closed`, health | one thread |
 //! | [`watching`] | what was put is heard, or its loss is told | two workers |
@@ -33,12 +34,12 @@
 //! | write skew: two check each other's key, both write their own | [`crossed_checks_never_both_pass`](concurrency::crossed_checks_never_both_pass) |
 //! | duplicate creation | [`one_creation_of_a_key_wins`](concurrency::one_creation_of_a_key_wins) |
 //! | double delivery: two take the same object | [`an_object_is_taken_once`](concurrency::an_object_is_taken_once) |
-//! | torn read, read skew: a page shows half a commit | [`a_page_never_shows_half_a_commit`](concurrency::a_page_never_shows_half_a_commit) |
-//! | phantom: a page shows a key that moved twice or not at all | [`a_page_shows_a_moved_key_once`](concurrency::a_page_shows_a_moved_key_once) |
-//! | partial application | [`transfers_keep_the_sum`](concurrency::transfers_keep_the_sum) |
-//! | dirty read: a commit that fails is seen | [`a_failed_commit_is_never_seen`](concurrency::a_failed_commit_is_never_seen) |
-//! | stale read: what was acknowledged is not seen yet | [`an_acknowledged_write_is_seen_by_all`](concurrency::an_acknowledged_write_is_seen_by_all) |
-//! | skipped or repeated key in a walk | [`a_walk_during_writes_misses_nothing`](concurrency::a_walk_during_writes_misses_nothing) |
+//! | torn read, read skew: a page shows half a commit | [`a_page_never_shows_half_a_commit`](isolation::a_page_never_shows_half_a_commit) |
+//! | phantom: a page shows a key that moved twice or not at all | [`a_page_shows_a_moved_key_once`](isolation::a_page_shows_a_moved_key_once) |
+//! | partial application | [`transfers_keep_the_sum`](isolation::transfers_keep_the_sum) |
+//! | dirty read: a commit that fails is seen | [`a_failed_commit_is_never_seen`](isolation::a_failed_commit_is_never_seen) |
+//! | stale read: what was acknowledged is not seen yet | [`an_acknowledged_write_is_seen_by_all`](isolation::an_acknowledged_write_is_seen_by_all) |
+//! | skipped or repeated key in a walk | [`a_walk_during_writes_misses_nothing`](isolation::a_walk_during_writes_misses_nothing) |
 //! | mixed-up answers of concurrent callers | [`concurrent_commit_all_keeps_answers_apart`](concurrency::concurrent_commit_all_keeps_answers_apart) |
 //! | missed wake-up | [`subscribe_then_scan_misses_nothing`](watching::subscribe_then_scan_misses_nothing) |
 //!
@@ -53,6 +54,7 @@ pub mod commits;
 pub mod concurrency;
 pub mod conditions;
 pub mod durability;
+pub mod isolation;
 pub mod lifecycle;
 pub mod limits;
 pub mod paging;
@@ -215,14 +217,16 @@ macro_rules! __kvjob_conformance {
                 crossed_checks_never_both_pass,
                 one_creation_of_a_key_wins,
                 an_object_is_taken_once,
+                concurrent_sets_all_stay,
+                concurrent_commit_all_keeps_answers_apart,
+            }
+            concurrent isolation {
                 a_page_never_shows_half_a_commit,
                 a_page_shows_a_moved_key_once,
                 transfers_keep_the_sum,
                 a_failed_commit_is_never_seen,
                 an_acknowledged_write_is_seen_by_all,
-                concurrent_sets_all_stay,
                 a_walk_during_writes_misses_nothing,
-                concurrent_commit_all_keeps_answers_apart,
             }
             plain durability {
                 plain_writes_outlive_the_store,
@@ -269,6 +273,7 @@ mod tests {
             include_str!("conditions.rs"),
             include_str!("commits.rs"),
             include_str!("concurrency.rs"),
+            include_str!("isolation.rs"),
             include_str!("durability.rs"),
             include_str!("lifecycle.rs"),
             include_str!("watching.rs"),

@@ -206,8 +206,20 @@ pub async fn a_byte_budget_cuts_exactly<F: Factory>(factory: &F) {
             store.cuts(&scan, &within(&scan, &all)).await;
         }
     }
-    let page = store.page(&Scan::prefix("k").byte_budget(10)).await;
-    store.same(&page.objects, &all[..3], "a budget of 10 = 3 + 5 + 2");
+    for (budget, count) in [
+        (7, 1),
+        (8, 2),
+        (9, 2),
+        (10, 3),
+        (21, 3),
+        (22, 4),
+        (24, 4),
+        (25, 5),
+    ] {
+        let page = store.page(&Scan::prefix("k").byte_budget(budget)).await;
+        let budget = format_args!("a budget of {budget}, where objects are of 3, 5, 2, 12, 3");
+        store.same(&page.objects, &all[..count], budget);
+    }
 }
 
 /// However small the budget, a page holds one object, so that a walk ends.

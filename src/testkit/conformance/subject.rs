@@ -10,7 +10,8 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use crate::kv::{
-    Atomic, Change, ErrorKind, Key, Limits, Object, Page, PageBuilder, Result, Scan, Store,
+    Atomic, Change, Direction, ErrorKind, Key, Limits, Object, Page, PageBuilder, Result, Scan,
+    Store,
 };
 use crate::testkit::Factory;
 
@@ -187,7 +188,14 @@ impl<S: Store> Subject<S> {
                 page.next.is_none() || !page.objects.is_empty(),
                 "{name}: {next:?} gave an empty page that goes on"
             );
-            found.extend(page.objects);
+            // Also what ends a walk whose cursors do not move on.
+            for object in page.objects {
+                let behind = found
+                    .last()
+                    .is_none_or(|last| follows(&scan, last, &object));
+                assert!(behind, "{name}: {next:?} went back, to {}", object.key);
+                found.push(object);
+            }
             match page.next {
                 Some(cursor) => next = next.after(cursor),
                 None => return found,
@@ -269,6 +277,19 @@ impl<S: Store> Subject<S> {
         let limits = self.limits();
         let largest = limits.key_bytes.max(limits.value_bytes);
         (largest.max(limits.commit_bytes).max(limits.commit_changes) <= BUILDABLE).then_some(limits)
+    }
+}
+
+/// Whether a walk may come to `object` after `last`.
+fn follows(scan: &Scan, last: &Object, object: &Object) -> bool {
+    let order = if scan.keys_only {
+        last.key.cmp(&object.key)
+    } else {
+        last.cmp(object)
+    };
+    match scan.direction {
+        Direction::Forward => order.is_lt(),
+        Direction::Reverse => order.is_gt(),
     }
 }
 
