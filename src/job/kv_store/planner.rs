@@ -68,6 +68,21 @@ pub(super) struct Waiter<O: Operation> {
     pub(super) reply: oneshot::Sender<Result<O::Output>>,
 }
 
+impl<O: Operation> Waiter<O>
+where
+    O::Output: Sync,
+{
+    /// An operation for whose answer nobody waits.
+    pub(super) fn nobody(operation: O) -> Box<dyn Planned> {
+        let (reply, _) = oneshot::channel();
+        Box::new(Self {
+            operation,
+            output: None,
+            reply,
+        })
+    }
+}
+
 #[async_trait]
 impl<O: Operation> Planned for Waiter<O>
 where
@@ -415,13 +430,9 @@ impl Planner {
             if let Err(Ok(Got::Claims(claims))) = reply.send(Ok(got)) {
                 // Nobody is there to take the leases: give them back (rule 6).
                 for claimed in claims.jobs {
-                    let (reply, _) = oneshot::channel();
-                    let operation = Abandon(claimed.lease);
-                    waiting.operations.push_back(Box::new(Waiter {
-                        operation,
-                        output: None,
-                        reply,
-                    }));
+                    waiting
+                        .operations
+                        .push_back(Waiter::nobody(Abandon(claimed.lease)));
                 }
             }
         }

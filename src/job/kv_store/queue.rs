@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::{oneshot, watch};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::KvStore;
-use super::planner::Request;
+use super::planner::{Request, Waiter};
 use crate::clock::Timestamp;
 use crate::job::new::check_text;
 use crate::job::ops::abandon::Abandon;
@@ -46,7 +48,11 @@ impl KvStore {
     async fn claim_from_planner(&self, wanted: Wanted) -> Result<Got> {
         let (reply, answer) = oneshot::channel();
         self.send(Request::Claim(wanted, reply)).await?;
-        answer.await.unwrap_or(Err(Error::Stopped))
+        let mut delivery = Delivery {
+            answer,
+            requests: &self.0.requests,
+        };
+        (&mut delivery.answer).await.unwrap_or(Err(Error::Stopped))
     }
 
     /// The jobs of a query that may change, and where the next ones begin.
@@ -69,6 +75,32 @@ impl KvStore {
             page.items.into_iter().map(|(id, _)| id).collect(),
             page.next,
         ))
+    }
+}
+
+/// The way of a claim's answer to its caller. One who leaves when it was sent but not yet seen
+/// gives the leases back, too (protocol rule 6).
+struct Delivery<'a> {
+    answer: oneshot::Receiver<Result<Got>>,
+    requests: &'a mpsc::Sender<Request>,
+}
+
+impl Drop for Delivery<'_> {
+    fn drop(&mut self) {
+        self.answer.close();
+        let Ok(Ok(Got::Claims(claims))) = self.answer.try_recv() else {
+            return;
+        };
+        for claimed in claims.jobs {
+            let request = Request::Operation(Waiter::nobody(Abandon(claimed.lease)));
+            if let Err(TrySendError::Full(request)) = self.requests.try_send(request)
+                && let Ok(runtime) = Handle::try_current()
+            {
+                let requests = self.requests.clone();
+                // If the store is stopped meanwhile, the lease runs out.
+                runtime.spawn(async move { drop(requests.send(request).await) });
+            }
+        }
     }
 }
 
