@@ -32,9 +32,9 @@
 //!
 //! # What is not
 //!
-//! - The file only grows; space that was freed is used again, but given back only by
-//!   [`compact`]. What is not yet synced cannot be used again, which is why a sync is made after
-//!   1,000 groups or 64 MiB at the latest, whatever the durability.
+//! - The file hardly ever gets shorter by itself: space that was freed is used again, and only
+//!   [`compact`] gives all of it back. What is not yet synced cannot be used again, which is why
+//!   a sync is made after 1,000 groups or 64 MiB at the latest, whatever the durability.
 //! - After a crash redb walks the whole file when it is opened, some seconds for a gigabyte.
 //! - A read of what is not in the cache waits for the disk, on the thread that asked.
 

@@ -51,7 +51,13 @@ impl Gate {
     fn pair() -> (Self, Held) {
         let (entered, arrivals) = unbounded_channel();
         let (passes, pass) = mpsc::channel();
-        (Self { entered, pass }, Held { arrivals, passes })
+        (
+            Self { entered, pass },
+            Held {
+                arrivals,
+                _passes: passes,
+            },
+        )
     }
 
     fn wait(&self) {
@@ -61,21 +67,16 @@ impl Gate {
     }
 }
 
-/// The test's side of a gate: calls wait at it one by one; dropping it lets all pass.
+/// The test's side of a gate: calls wait at it until it is dropped.
 pub(super) struct Held {
     arrivals: UnboundedReceiver<()>,
-    passes: Sender<()>,
+    _passes: Sender<()>,
 }
 
 impl Held {
     /// Waits until a call stands at the gate.
     pub(super) async fn arrival(&mut self) {
         self.arrivals.recv().await.unwrap();
-    }
-
-    /// Lets one call pass.
-    pub(super) fn pass(&self) {
-        self.passes.send(()).unwrap();
     }
 }
 
@@ -97,14 +98,14 @@ impl Control {
         *self.poisonous.lock().unwrap() = Some((value.into(), kind));
     }
 
-    /// From now on each `apply` waits to be let through.
+    /// From now on each `apply` waits at a gate.
     pub(super) fn hold_applies(&self) -> Held {
         let (gate, held) = Gate::pair();
         *self.gate.lock().unwrap() = Some(gate);
         held
     }
 
-    /// From now on each scan waits to be let through.
+    /// From now on each scan waits at a gate.
     pub(super) fn hold_scans(&self) -> Held {
         let (gate, held) = Gate::pair();
         *self.scan_gate.lock().unwrap() = Some(gate);
