@@ -152,7 +152,7 @@ impl fmt::Debug for Engine {
 ///         tx.change(&[Change::create("ship/7", "")])
 ///     })
 ///     .await?;
-/// # kvjob::kv::Result::Ok(()) }).unwrap();
+/// # Ok::<_, kvjob::kv::Error>(()) }).unwrap();
 /// ```
 pub struct Transaction<'t> {
     redb: &'t WriteTransaction,

@@ -5,13 +5,13 @@
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
 //! # let directory = tempfile::tempdir().unwrap();
-//! # std::env::set_current_dir(&directory).unwrap();
+//! # let path = directory.path().join("jobs.redb");
 //! use kvjob::kv::{Object, Store};
 //!
-//! let store = kvjob_redb::open("jobs.redb")?;
+//! let store = kvjob_redb::open(path)?;
 //! store.set(Object::new("greeting", "hello")).await?;
 //! store.stop().await?;
-//! # kvjob::kv::Result::Ok(()) }).unwrap();
+//! # Ok::<_, kvjob::kv::Error>(()) }).unwrap();
 //! ```
 //!
 //! # What is promised
@@ -32,9 +32,9 @@
 //!
 //! # What is not
 //!
-//! - The file only grows; space that was freed is used again, but given back only by
-//!   [`compact`]. What is not yet synced cannot be used again, which is why a sync is made after
-//!   1,000 groups or 64 MiB at the latest, whatever the durability.
+//! - The file hardly ever gets shorter by itself: space that was freed is used again, and only
+//!   [`compact`] gives all of it back. What is not yet synced cannot be used again, which is why
+//!   a sync is made after 1,000 groups or 64 MiB at the latest, whatever the durability.
 //! - After a crash redb walks the whole file when it is opened, some seconds for a gigabyte.
 //! - A read of what is not in the cache waits for the disk, on the thread that asked.
 
@@ -74,7 +74,7 @@ pub fn open(path: impl AsRef<Path>) -> Result<Redb> {
 ///     .durability(Durability::Interval(Duration::from_millis(100)))
 ///     .cache_bytes(512 << 20)
 ///     .open("jobs.redb")?;
-/// # kvjob::kv::Result::Ok(())
+/// # Ok::<_, kvjob::kv::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Options {

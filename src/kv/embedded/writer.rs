@@ -15,6 +15,8 @@ use crate::kv::{Change, Durability, Engine, Error, ErrorKind, Hub, Key, Result, 
 /// grow with what it could not yet sync (redb's by some 60 KB a group).
 const UNSYNCED_GROUPS: usize = 1000;
 const UNSYNCED_BYTES: usize = 64 << 20;
+/// How often the writer makes way for other threads while no further caller comes back.
+const PATIENCE: usize = 8;
 
 pub(super) struct Writer<E: Engine> {
     shared: Arc<Shared<E>>,
@@ -99,11 +101,14 @@ impl<E: Engine> Writer<E> {
             return;
         }
         let mut waiting = self.shared.queue.len();
-        while waiting < answered {
+        let mut patience = PATIENCE;
+        while waiting < answered && patience > 0 {
             thread::yield_now();
             let now = self.shared.queue.len();
             if now == waiting {
-                return;
+                patience -= 1;
+            } else {
+                patience = PATIENCE;
             }
             waiting = now;
         }

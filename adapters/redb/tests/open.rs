@@ -1,0 +1,184 @@
+//! Opening, reopening, compacting: and what a user reads when it cannot be.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::fs;
+use std::path::Path;
+
+use kvjob::kv::{Atomic, Change, Error, ErrorKind, Object, Store};
+use kvjob_redb::redb;
+
+fn refused(path: &Path) -> Error {
+    let error = kvjob_redb::open(path).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains(&path.display().to_string()), "{text}");
+    error
+}
+
+#[tokio::test]
+async fn what_was_stored_is_there_after_a_stop_and_after_a_drop() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("jobs.redb");
+    let store = kvjob_redb::open(&path).unwrap();
+    store.set(Object::new("a", "1")).await.unwrap();
+    store.stop().await.unwrap();
+    let store = kvjob_redb::open(&path).unwrap();
+    store.set(Object::new("b", "1")).await.unwrap();
+    drop(store);
+    let store = kvjob_redb::open(&path).unwrap();
+    let found = store.get_many(&["a".into(), "b".into()]).await.unwrap();
+    assert!(found.iter().all(Option::is_some));
+}
+
+#[tokio::test]
+async fn a_store_that_is_open_is_not_opened_twice() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("jobs.redb");
+    let store = kvjob_redb::open(&path).unwrap();
+    let error = refused(&path);
+    assert_eq!(error.kind(), &ErrorKind::InUse);
+    assert!(
+        error.to_string().contains("already open in this process"),
+        "{error}"
+    );
+    assert_eq!(
+        kvjob_redb::compact(&path).unwrap_err().kind(),
+        &ErrorKind::InUse
+    );
+    drop(store);
+    kvjob_redb::open(&path).unwrap();
+}
+
+#[test]
+fn a_file_that_another_program_has_open_is_in_use() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("jobs.redb");
+    let _other = redb::Database::create(&path).unwrap();
+    let error = refused(&path);
+    assert_eq!(error.kind(), &ErrorKind::InUse);
+    assert!(error.to_string().contains("stop that one"), "{error}");
+}
+
+#[test]
+fn a_file_of_another_program_is_refused_and_left_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notes.txt");
+    for content in ["x", "some notes that are longer than redb's magic number"] {
+        fs::write(&path, content).unwrap();
+        let error = refused(&path);
+        assert_eq!(error.kind(), &ErrorKind::Unsupported);
+        assert!(
+            error.to_string().contains("file of another program"),
+            "{error}"
+        );
+        assert_eq!(fs::read_to_string(&path).unwrap(), content);
+    }
+}
+
+#[test]
+fn a_directory_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let error = refused(directory.path());
+    assert!(error.to_string().contains("it is a directory"), "{error}");
+}
+
+#[test]
+fn a_missing_directory_is_named_with_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let error = refused(&directory.path().join("nowhere/jobs.redb"));
+    let text = error.to_string();
+    assert!(text.contains("nowhere does not exist; create it"), "{text}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_directory_one_may_not_write_in_is_named_with_what_to_do() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let directory = tempfile::tempdir().unwrap();
+    let locked = directory.path().join("locked");
+    fs::create_dir(&locked).unwrap();
+    fs::set_permissions(&locked, fs::Permissions::from_mode(0o500)).unwrap();
+    if fs::write(locked.join("probe"), "").is_ok() {
+        // The superuser may write everywhere.
+        return;
+    }
+    let error = refused(&locked.join("jobs.redb"));
+    assert!(
+        error.to_string().contains("must be allowed to write"),
+        "{error}"
+    );
+}
+
+/// A store's file, with one byte changed where both commit slots hold it.
+fn damaged(path: &Path, within_slot: usize, byte: u8) {
+    drop(kvjob_redb::open(path).unwrap());
+    let mut bytes = fs::read(path).unwrap();
+    for slot in [64, 192] {
+        *bytes.get_mut(slot + within_slot).unwrap() = byte;
+    }
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_newer_file_format_is_told_from_damage() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("jobs.redb");
+    damaged(&path, 0, 200);
+    let error = refused(&path);
+    assert_eq!(error.kind(), &ErrorKind::TooNew, "{error}");
+    assert!(error.to_string().contains("newer"), "{error}");
+}
+
+#[test]
+fn an_older_file_format_says_how_to_upgrade() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("jobs.redb");
+    damaged(&path, 0, 2);
+    let error = refused(&path);
+    assert_eq!(error.kind(), &ErrorKind::Unsupported, "{error}");
+    assert!(
+        error.to_string().contains("upgrade it with redb 2.6"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_file_that_was_cut_is_corrupt() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("jobs.redb");
+    drop(kvjob_redb::open(&path).unwrap());
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, bytes.get(..8192).unwrap()).unwrap();
+    let error = refused(&path);
+    assert_eq!(error.kind(), &ErrorKind::Corrupt, "{error}");
+}
+
+#[tokio::test]
+async fn compacting_gives_space_back_and_loses_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("jobs.redb");
+    let store = kvjob_redb::open(&path).unwrap();
+    for n in 0..64u8 {
+        // What is kept stands behind what goes, so that closing alone cannot cut the file.
+        for key in [[b'x', n], [b'k', n]] {
+            let change = Change::put(&key, vec![n; 128 << 10]);
+            store.commit(vec![change]).await.unwrap();
+        }
+    }
+    store.delete(&"x".into()).await.unwrap();
+    store.stop().await.unwrap();
+    let compacted = kvjob_redb::compact(&path).unwrap();
+    assert!(compacted.after < compacted.before * 2 / 3, "{compacted:?}");
+    let store = kvjob_redb::open(&path).unwrap();
+    assert!(store.get(&b"k\x3f".into()).await.unwrap().is_some());
+}
+
+#[test]
+fn compacting_what_is_not_there_creates_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("jobs.redb");
+    let error = kvjob_redb::compact(&path).unwrap_err();
+    assert!(error.to_string().contains("cannot compact"), "{error}");
+    assert!(!path.exists());
+}
