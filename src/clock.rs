@@ -23,8 +23,8 @@ pub struct Timestamp(i64);
 impl Timestamp {
     /// The earliest: 0001-01-01T00:00:00Z.
     pub const MIN: Self = Self(-62_135_596_800_000_000);
-    /// The latest: 9999-12-30T22:00:00.999999Z.
-    pub const MAX: Self = Self(253_402_207_200_999_999);
+    /// The latest: 9999-12-30T00:00:00Z.
+    pub const MAX: Self = Self(253_402_128_000_000_000);
 
     /// This many microseconds since 1970; cut to [`MIN`](Self::MIN)..=[`MAX`](Self::MAX).
     pub fn from_micros(micros: i64) -> Self {

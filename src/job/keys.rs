@@ -433,7 +433,7 @@ mod tests {
         let keys = KeySpace::new("n").unwrap();
         let lane = lane("mail", &[]);
         let at = Timestamp::from_micros;
-        let mut order = vec![
+        let mut order = [
             (i16::MIN, at(5), id(1)),
             (-1, at(5), id(1)),
             (0, at(-5), id(9)),

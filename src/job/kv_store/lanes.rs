@@ -27,7 +27,7 @@ impl Lanes {
     pub(in crate::job) fn put(&mut self, prefix: &Key, lane: &Lane, position: &Position) {
         match self.0.get_mut(prefix) {
             Some(known) if known.head <= *position => {}
-            Some(known) => known.head = position.clone(),
+            Some(known) => known.head.clone_from(position),
             None => {
                 let known = Known {
                     lane: lane.clone(),

@@ -250,7 +250,7 @@ impl Planner {
                     self.pause(tries).await;
                     continue;
                 }
-                Err(error) => return self.refuse(group, waiting, &error),
+                Err(error) => return refuse(group, waiting, &error),
             };
             if group
                 .operations
@@ -281,7 +281,7 @@ impl Planner {
                     ErrorKind::Conflict | ErrorKind::Transient if !last_try => {
                         self.pause(tries).await;
                     }
-                    _ => return self.refuse(group, waiting, &Error::Store(error)),
+                    _ => return refuse(group, waiting, &Error::Store(error)),
                 },
             }
         }
@@ -471,22 +471,6 @@ impl Planner {
         }
     }
 
-    /// The group cannot be committed: tells its callers, and keeps its log lines if the store
-    /// may come back.
-    fn refuse(&mut self, group: Group, waiting: &mut Group, error: &Error) {
-        if group.len() == 0 {
-            tracing::error!("log lines could not be stored: {error}");
-        } else {
-            waiting.lines.extend(group.lines);
-        }
-        for operation in group.operations {
-            operation.answer(Some(error.clone()));
-        }
-        for (_, reply) in group.claims {
-            let _ = reply.send(Err(error.clone()));
-        }
-    }
-
     /// Removes the worker records that hold nothing any more.
     async fn leave(&mut self) {
         let changes: Vec<Change> = self
@@ -518,6 +502,22 @@ impl Planner {
 
 /// The number of the claims among a group's operations.
 const CLAIMS: usize = usize::MAX;
+
+/// The group cannot be committed: tells its callers, and keeps its log lines if the store
+/// may come back.
+fn refuse(group: Group, waiting: &mut Group, error: &Error) {
+    if group.len() == 0 {
+        tracing::error!("log lines could not be stored: {error}");
+    } else {
+        waiting.lines.extend(group.lines);
+    }
+    for operation in group.operations {
+        operation.answer(Some(error.clone()));
+    }
+    for (_, reply) in group.claims {
+        let _ = reply.send(Err(error.clone()));
+    }
+}
 
 /// The operations whose conditions failed are planned again in a commit of their own, so that the
 /// others do not wait for them.

@@ -117,14 +117,12 @@ impl KvStore {
                     ))
                 };
                 match read {
-                    Some((Ok(id), Ok(header))) => {
-                        if self.matches(query, &header) {
-                            found.push((id, header));
-                        }
+                    Some((Ok(id), Ok(header))) if self.matches(query, &header) => {
+                        found.push((id, header));
                     }
                     Some((Err(error), _)) => tracing::warn!("left out: {error}"),
                     Some((_, Err(error))) => tracing::warn!("left out: {error}"),
-                    None => {}
+                    Some((Ok(_), Ok(_))) | None => {}
                 }
                 if found.len() >= most || looked_at >= MOST_LOOKED_AT {
                     let more = index + 1 < page.objects.len() || page.next.is_some();
@@ -357,7 +355,7 @@ impl StateStore for KvStore {
 
     async fn stats(&self) -> Result<Stats> {
         let now = self.clock().now();
-        let mut stats = Stats::default();
+        let mut counts = Stats::default();
         let mut scan = Scan::prefix(self.0.keys.jobs()).limit(1024);
         loop {
             let page = self.0.store.scan(scan.clone()).await?;
@@ -366,13 +364,13 @@ impl StateStore for KvStore {
                     Ok(header) if header.phase == header::Phase::Deleting => {}
                     Ok(header) => {
                         let state = header.state(now);
-                        stats.total += 1;
-                        *stats.states.entry(state).or_default() += 1;
-                        let task = stats.tasks.entry(header.lane.task).or_default();
+                        counts.total += 1;
+                        *counts.states.entry(state).or_default() += 1;
+                        let task = counts.tasks.entry(header.lane.task).or_default();
                         *task.entry(state).or_default() += 1;
                     }
-                    Err(error) if *error.kind() == ErrorKind::TooNew => stats.too_new += 1,
-                    Err(_) => stats.unreadable += 1,
+                    Err(error) if *error.kind() == ErrorKind::TooNew => counts.too_new += 1,
+                    Err(_) => counts.unreadable += 1,
                 }
             }
             match page.next {
@@ -385,10 +383,10 @@ impl StateStore for KvStore {
             .keys_only();
         loop {
             let page = self.0.store.scan(scan.clone()).await?;
-            stats.quarantined += page.objects.len() as u64;
+            counts.quarantined += page.objects.len() as u64;
             match page.next {
                 Some(next) => scan = scan.after(next),
-                None => return Ok(stats),
+                None => return Ok(counts),
             }
         }
     }

@@ -127,7 +127,7 @@ impl Operation for Enqueue {
             };
             view.replace(key, Some(header::encode(&unique)?.into()));
         }
-        let stored = header.payload_stored().then(|| text.as_bytes());
+        let stored = header.payload_stored().then_some(text.as_bytes());
         let job = header
             .to_job(id, stored, cx.now)
             .map_err(|error| match error {

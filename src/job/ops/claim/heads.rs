@@ -48,7 +48,7 @@ impl<'a> Heads<'a> {
                     head: position.clone(),
                 });
                 if *position < known.head {
-                    known.head = position.clone();
+                    known.head.clone_from(position);
                 }
             }
         }
