@@ -13,8 +13,9 @@ use crate::error::{committing, reading, writing};
 
 const TABLE: TableDefinition<&[u8], &[u8]> = TableDefinition::new("kvjob");
 
-/// redb itself takes values of 3 GiB; these keep a commit well within the cache.
-const LIMITS: Limits = Limits {
+/// The largest things a store in redb takes. redb itself takes values of 3 GiB; these keep a
+/// commit well within the cache.
+pub const LIMITS: Limits = Limits {
     key_bytes: 64 << 10,
     value_bytes: 64 << 20,
     commit_bytes: 64 << 20,

@@ -47,7 +47,7 @@ use std::path::Path;
 
 use kvjob::kv::{self, Durability, Embedded, ErrorKind, FileLock, Result};
 
-pub use engine::{Engine, Transaction};
+pub use engine::{Engine, LIMITS, Transaction};
 pub use error::error;
 /// The redb this was built with, for [`Transaction::redb`].
 pub use redb;

@@ -1,0 +1,85 @@
+//! What a URL opens, and what is said of one that opens nothing.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use kvjob::kv::{ErrorKind, Object};
+
+async fn refused(url: &str) -> String {
+    let error = kvjob_any::open(url).await.unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::Unsupported);
+    error.to_string()
+}
+
+#[tokio::test]
+async fn memory_opens_a_store_of_its_own_each_time() {
+    let one = kvjob_any::open("memory:?namespace=shop").await.unwrap();
+    let other = kvjob_any::open("memory:").await.unwrap();
+    one.set(Object::new("a", "1")).await.unwrap();
+    assert!(other.get(&"a".into()).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn memory_does_not_pretend_to_be_durable() {
+    assert!(
+        refused("memory:?durability=immediate")
+            .await
+            .contains("never on disk")
+    );
+    assert!(refused("memory:jobs").await.contains("takes no path"));
+}
+
+#[tokio::test]
+async fn an_unknown_scheme_lists_the_known_ones() {
+    let text = refused("filofax:jobs").await;
+    assert!(text.contains("no backend \"filofax\""), "{text}");
+    assert!(text.contains("memory:"), "{text}");
+}
+
+#[tokio::test]
+async fn the_list_of_backends_tells_the_truth() {
+    let directory = tempfile::tempdir().unwrap();
+    for backend in kvjob_any::backends().iter().filter(|it| it.enabled) {
+        let path = match backend.name {
+            "memory" => String::new(),
+            name => directory.path().join(name).display().to_string(),
+        };
+        let store = kvjob_any::open(&format!("{}:{path}", backend.name))
+            .await
+            .unwrap();
+        assert_eq!(store.name(), backend.name);
+        assert_eq!(store.atomic().is_some(), backend.atomic);
+        assert_eq!(store.watch().is_some(), backend.watch);
+        assert_eq!(Some(store.limits()), backend.limits);
+        assert_eq!(store.ownership(), backend.ownership);
+        store.stop().await.unwrap();
+    }
+}
+
+#[cfg(feature = "redb")]
+#[tokio::test]
+async fn redb_opens_a_file_that_is_there_the_next_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("jobs.redb");
+    let url = format!(
+        "redb:{}?namespace=shop&durability=interval:100ms",
+        path.display()
+    );
+    let store = kvjob_any::open(&url).await.unwrap();
+    store.set(Object::new("a", "1")).await.unwrap();
+    let error = kvjob_any::open(&url).await.unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::InUse);
+    drop(store);
+    let store = kvjob_any::open(&url).await.unwrap();
+    assert!(store.get(&"a".into()).await.unwrap().is_some());
+    assert!(refused("redb:").await.contains("needs the path"));
+}
+
+#[cfg(not(feature = "redb"))]
+#[tokio::test]
+async fn a_backend_that_is_not_compiled_in_says_which_feature_it_needs() {
+    let text = refused("redb:jobs.redb").await;
+    assert!(
+        text.contains("build kvjob-any with the feature redb"),
+        "{text}"
+    );
+}
