@@ -197,6 +197,14 @@ impl KeySpace {
             .into()
     }
 
+    /// Where the jobs begin that are due later than this: exclusive.
+    pub(crate) fn scheduled_after(&self, time: Timestamp) -> Key {
+        self.space(Space::Scheduled, 16)
+            .int(time.as_micros().saturating_add(1))
+            .finish()
+            .into()
+    }
+
     pub(crate) fn read_scheduled(&self, key: &Key) -> Result<(Timestamp, JobId)> {
         self.read_time_and_id(Space::Scheduled, key)
     }

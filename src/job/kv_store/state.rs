@@ -6,7 +6,7 @@ use super::KvStore;
 use crate::clock::Timestamp;
 use crate::encoding::tuple::{Reader, Tuple};
 use crate::job::header::{self, Arguments, Header, StoredStep};
-use crate::job::keys::{Position, behind};
+use crate::job::keys::{KeySpace, Position, Waiting, behind};
 use crate::job::ops::quarantine::Record;
 use crate::job::{
     Cursor, Error, Job, JobId, Page, Quarantined, Query, Result, State, StateStore, Stats, Step,
@@ -163,7 +163,8 @@ impl KvStore {
             && header.phase != header::Phase::Deleting
     }
 
-    /// Waiting jobs in claim order: the lanes of `ready` merged, then `scheduled`.
+    /// Waiting jobs in claim order: the lanes of `ready` and what is due of `scheduled` merged, then
+    /// the rest of `scheduled`.
     pub(super) async fn list_waiting(
         &self,
         limit: usize,
@@ -179,20 +180,29 @@ impl KvStore {
         let mut rest = None;
         match from {
             ListCursor::Ready(position) => {
-                let (found, more) = self.ready_after(&position, limit).await?;
+                let now = self.clock().now();
+                // In this order, what a claim promotes meanwhile is seen twice, not missed.
+                let mut found = self.due_after(&position, now, limit).await?;
+                let (ready, mut more) = self.ready_after(&position, limit).await?;
+                found.extend(ready);
+                found.sort_unstable();
+                found.dedup();
+                more |= found.len() > limit;
+                found.truncate(limit);
+                let behind_due = self.0.keys.scheduled_after(now);
                 next = more.then(|| found.last().map(|(at, _)| ListCursor::Ready(at.clone())));
                 ids.extend(found.into_iter().map(|(_, id)| id));
                 if next.is_none() && ids.len() < limit {
-                    rest = Some(None);
+                    rest = Some(behind_due);
                 } else if next.is_none() {
-                    next = Some(Some(ListCursor::Scheduled(None)));
+                    next = Some(Some(ListCursor::Scheduled(behind_due)));
                 }
             }
             ListCursor::Scheduled(key) => rest = Some(key),
         }
         if let Some(after) = rest {
             let scan = Scan::prefix(self.0.keys.scheduled_all())
-                .after(after.map(kv::Cursor::after))
+                .after(kv::Cursor::after(after))
                 .limit(limit - ids.len())
                 .keys_only();
             let page = self.0.store.scan(scan).await?;
@@ -201,7 +211,7 @@ impl KvStore {
             }
             next = page
                 .next
-                .map(|next| Some(ListCursor::Scheduled(Some(next.key().clone()))));
+                .map(|next| Some(ListCursor::Scheduled(next.key().clone())));
         }
         let keys: Vec<Key> = ids.iter().map(|id| self.0.keys.job(*id)).collect();
         let objects = if keys.is_empty() {
@@ -221,6 +231,43 @@ impl KvStore {
         }
         let next = next.flatten().map(|next| next.write());
         Ok(Page::new(self.with_arguments(found).await?, next))
+    }
+
+    /// The jobs behind a position that are due, but were not moved to their lanes yet: the first
+    /// `limit` of them, and one more.
+    async fn due_after(
+        &self,
+        after: &Position,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(Position, JobId)>> {
+        let mut found = Vec::new();
+        let mut scan = Scan::prefix(self.0.keys.scheduled_all()).limit(PAGE);
+        loop {
+            let page = self.0.store.scan(scan.clone()).await?;
+            let mut rest = page.next;
+            for object in &page.objects {
+                let Ok((run_at, id)) = self.0.keys.read_scheduled(&object.key) else {
+                    continue;
+                };
+                if run_at > now {
+                    rest = None;
+                    break;
+                }
+                let priority = header::decode_or_default::<Waiting>(object).priority;
+                let at = KeySpace::position(priority, run_at, id);
+                if at > *after {
+                    found.push((at, id));
+                }
+            }
+            // However many are due, no more are kept than the answer needs.
+            found.sort_unstable();
+            found.truncate(limit + 1);
+            match rest {
+                Some(next) => scan = scan.after(next),
+                None => return Ok(found),
+            }
+        }
     }
 
     /// The jobs of all lanes behind a position, in claim order, and whether more follow.
@@ -270,7 +317,7 @@ impl KvStore {
 /// Where a page of the list begins.
 enum ListCursor {
     Ready(Position),
-    Scheduled(Option<Key>),
+    Scheduled(Key),
 }
 
 impl ListCursor {
@@ -284,8 +331,7 @@ impl ListCursor {
             Ok::<_, crate::encoding::tuple::DecodeError>((scheduled, rest))
         })();
         match read {
-            Ok((true, key)) if key.is_empty() => Ok(Self::Scheduled(None)),
-            Ok((true, key)) => Ok(Self::Scheduled(Some(key.into()))),
+            Ok((true, key)) => Ok(Self::Scheduled(key.into())),
             Ok((false, position)) => Ok(Self::Ready(position.into())),
             Err(_) => Err(bad_cursor(cursor)),
         }
@@ -294,9 +340,7 @@ impl ListCursor {
     fn write(&self) -> Cursor {
         let tuple = match self {
             Self::Ready(position) => Tuple::new().bool(false).bytes(position),
-            Self::Scheduled(key) => Tuple::new()
-                .bool(true)
-                .bytes(key.as_ref().map_or(&[], Key::as_bytes)),
+            Self::Scheduled(key) => Tuple::new().bool(true).bytes(key.as_bytes()),
         };
         Cursor::from_bytes(&tuple.finish())
     }
