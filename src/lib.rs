@@ -24,3 +24,8 @@ pub mod worker;
 
 #[cfg(feature = "testkit")]
 pub mod testkit;
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

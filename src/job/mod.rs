@@ -6,6 +6,8 @@
 
 mod backoff;
 mod error;
+#[cfg(test)]
+mod golden;
 mod header;
 mod id;
 mod keys;

@@ -45,7 +45,7 @@ pub(in crate::job) async fn plan(
             _ => return Ok((!all).then_some(cx.now)),
         }
     }
-    Ok(Some(cx.now))
+    Ok(None)
 }
 
 /// Whether any of them was there to be moved.

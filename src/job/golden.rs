@@ -1,0 +1,185 @@
+//! The bytes of every record of this floor, pinned: a build that writes other bytes, or cannot
+//! read these, fails.
+//!
+//! To change a format on purpose, give it the next version, keep reading the old one, and add a
+//! file; never change one that is there.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::header::{self, Arguments, Header, Holder, JobKey, Phase, Recent, StoredStep};
+use super::keys::{KeySpace, Waiting};
+use super::kv_store::{Entry, WorkerRecord};
+use super::log::{Level, StoredLine};
+use super::{Backoff, JobId, Lane, State};
+use crate::clock::Timestamp;
+use crate::kv::Key;
+
+const GOLDEN: &str = include_str!("../../tests/fixtures/records/job-1.hex");
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// The bytes pinned under this name.
+fn pinned(name: &str) -> &'static str {
+    GOLDEN
+        .lines()
+        .filter_map(|line| line.split_once(": "))
+        .find(|(pinned, _)| *pinned == name)
+        .unwrap_or_else(|| panic!("no bytes are pinned for {name}"))
+        .1
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text.bytes().collect();
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    digits.chunks(2).map(byte).collect()
+}
+
+fn holds<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, value: &T) {
+    let bytes = header::encode(value).unwrap();
+    assert_eq!(hex(&bytes), pinned(name), "{name} is written differently");
+    let read: T = header::decode(&Key::from(name), &unhex(pinned(name))).unwrap();
+    assert_eq!(&read, value, "{name} is read differently");
+}
+
+fn lane() -> Lane {
+    Lane {
+        tenant: "acme".into(),
+        task: "send-mail".into(),
+        flags: vec!["slow".into()],
+    }
+}
+
+fn sample() -> Header {
+    let step = |number, state, reason: Option<&str>, worker: Option<&str>| StoredStep {
+        number,
+        at: 1_795_249_800_000_000 + i64::from(number),
+        state,
+        attempt: 1,
+        token: 0x0123_4567_89ab_cdef,
+        is_error: reason.is_some(),
+        reason: reason.map(Into::into),
+        worker: worker.map(Into::into),
+    };
+    Header {
+        revision: 3,
+        epoch: 1,
+        phase: Phase::Running,
+        lane: lane(),
+        priority: -5,
+        run_at: 1_795_249_800_000_000,
+        scheduled: true,
+        attempts: 2,
+        max_attempts: 25,
+        losses: 1,
+        backoff: Backoff::Exponential {
+            base: Duration::from_secs(1),
+            max: Duration::from_secs(30),
+        },
+        timeout: Some(Duration::from_millis(1500)),
+        key: Some(JobKey {
+            text: "order/7".into(),
+            retain: true,
+        }),
+        holder: Some(Holder {
+            incarnation: [7; 16],
+            slot: 300,
+            worker: "w-1".into(),
+        }),
+        cancel_requested: true,
+        arguments: Arguments::Inline(r#"{"to":"ada"}"#.into()),
+        created_at: 1_795_249_800_000_000,
+        started_at: Some(1_795_249_800_000_001),
+        ended_at: None,
+        history: Recent {
+            next: 3,
+            steps: vec![
+                step(0, State::Created, None, None),
+                step(1, State::Scheduled, Some("exit status 75"), None),
+                step(2, State::Running, None, Some("w-1")),
+            ],
+        },
+    }
+}
+
+#[test]
+fn the_bytes_of_records_do_not_change() {
+    holds("header", &sample());
+    let stored = Header {
+        phase: Phase::Deleting,
+        arguments: Arguments::Stored { bytes: 513 },
+        backoff: Backoff::Default,
+        holder: None,
+        ended_at: Some(-1),
+        ..sample()
+    };
+    holds("header-stored", &stored);
+    holds(
+        "waiting",
+        &Waiting {
+            lane: lane(),
+            priority: 9,
+            payload_stored: true,
+        },
+    );
+    let entry = Entry {
+        id: [1; 16],
+        epoch: 4,
+        deadline: 1_795_249_800_000_000,
+    };
+    let record = WorkerRecord {
+        worker: "w-1".into(),
+        lease: 300_000_000,
+        entries: vec![entry, entry],
+    };
+    holds("worker", &record);
+    let fields = BTreeMap::from([("stream".to_owned(), "stdout".to_owned())]);
+    holds(
+        "log",
+        &StoredLine {
+            level: Level::Warn,
+            message: "hm".into(),
+            fields,
+        },
+    );
+}
+
+#[test]
+fn the_bytes_of_keys_do_not_change() {
+    let keys = KeySpace::new("kvjob").unwrap();
+    let (id, at) = (
+        JobId::from_bytes([9; 16]),
+        Timestamp::from_micros(1_795_249_800_000_000),
+    );
+    let built = [
+        ("key-format", keys.format()),
+        ("key-job", keys.job(id)),
+        ("key-payload", keys.payload(id)),
+        ("key-ready", keys.ready(&lane(), -5, at, id)),
+        ("key-scheduled", keys.scheduled(at, id)),
+        ("key-worker", keys.worker(&[7; 16], 300)),
+        ("key-attention", keys.attention(at, id)),
+        ("key-unique", keys.unique("acme", "order/7")),
+        ("key-history", keys.history(id, 8)),
+        ("key-log", keys.log(id, at, u64::MAX)),
+        ("key-signal", keys.signal(&[7; 16], id)),
+        ("key-quarantine", keys.quarantine(&keys.job(id))),
+    ];
+    for (name, key) in built {
+        assert_eq!(
+            hex(key.as_bytes()),
+            pinned(name),
+            "{name} is built differently"
+        );
+    }
+}
