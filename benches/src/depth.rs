@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use crate::life::{self, Callers};
-use crate::stores::Backend;
 use crate::{Options, Result, median};
 
 /// Claims measured at each depth.
@@ -17,7 +16,7 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
             "backend", "waiting", "median", "largest"
         );
     }
-    for backend in [Backend::Memory, Backend::Redb] {
+    for backend in options.backends.iter().copied() {
         for waiting in &options.depths {
             let (store, _folder) = backend.open(options.durability).await?;
             life::enqueue(&store, Callers::Batch(256), *waiting + CLAIMS).await?;

@@ -36,6 +36,9 @@ pub(crate) struct Options {
     /// How many jobs wait while claims are measured.
     #[arg(long, value_delimiter = ',', default_values_t = [1_000, 100_000, 1_000_000])]
     depths: Vec<usize>,
+    /// The backends to measure.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Backend::Memory, Backend::Redb])]
+    backends: Vec<Backend>,
     /// One JSON object a line instead of tables.
     #[arg(long)]
     json: bool,
@@ -89,7 +92,7 @@ async fn run(options: &Options) -> Result<()> {
             "ratio"
         );
     }
-    for backend in [Backend::Memory, Backend::Redb] {
+    for backend in options.backends.iter().copied() {
         for callers in [Callers::Many(1), Callers::Many(64), Callers::Batch(64)] {
             let row = compare(options, backend, callers, &shape).await?;
             if options.json {

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::Result;
 
 /// A backend that is measured.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub(crate) enum Backend {
     Memory,
     Redb,

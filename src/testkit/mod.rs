@@ -1,4 +1,4 @@
-//! For those who write an adapter or test their handlers: the [`conformance`] suite, the
+//! For those who write an adapter or test their handlers: the [`mod@conformance`] suite, the
 //! [`model`] test and a [`ManualClock`]. No store lives here, and no test of the library itself.
 //!
 //! # Proving an adapter

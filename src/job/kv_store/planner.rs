@@ -383,21 +383,32 @@ impl Planner {
         changes: &[Change],
         token: u64,
     ) -> kv::Result<()> {
-        let mut in_doubt = false;
+        let mut in_doubt = None;
         for tries in 1.. {
-            match atomic.commit(changes.to_vec()).await {
-                Err(error) if error.maybe_applied() && tries < MOST_TRIES => {
-                    in_doubt = true;
+            let error = match atomic.commit(changes.to_vec()).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            match in_doubt {
+                _ if error.maybe_applied() => {
+                    if tries >= MOST_TRIES {
+                        return Err(error);
+                    }
+                    in_doubt = Some(error);
                     self.pause(tries).await;
                 }
-                Err(error)
-                    if in_doubt
-                        && matches!(error.kind(), ErrorKind::ConditionFailed { .. })
-                        && self.landed(changes, token).await? =>
-                {
-                    return Ok(());
+                None => return Err(error),
+                Some(unknown) => {
+                    // Only this says for certain that the first try did not land, or did.
+                    if !matches!(error.kind(), ErrorKind::ConditionFailed { .. }) {
+                        return Err(unknown);
+                    }
+                    return if self.landed(changes, token).await? {
+                        Ok(())
+                    } else {
+                        Err(error)
+                    };
                 }
-                outcome => return outcome,
             }
         }
         Ok(())

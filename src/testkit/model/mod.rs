@@ -1,6 +1,6 @@
 //! The model test: random operations must answer as a map in memory does. Which operations there
 //! are lives in `operation`, the map in `reference`; the cases with names are in
-//! [`conformance`](super::conformance).
+//! [`conformance`](mod@super::conformance).
 //!
 //! Keys are made of the bytes 00, 01, 61 and ff, up to four of them, so that operations meet;
 //! the empty key is among them and must be refused. Pages are small, commits are as large as the
