@@ -126,7 +126,7 @@ impl<E: Engine> Writer<E> {
             Err(error) if commits.len() > 1 && !is_fatal(&error) => self.one_by_one(commits),
             Err(error) => self.settle(Err(error), |answer| {
                 for commit in commits {
-                    commit.reply.send(same(&answer));
+                    commit.reply.send(answer.clone());
                 }
             }),
         }
@@ -244,14 +244,6 @@ impl<E: Engine> Writer<E> {
 /// Whether the store must close itself after this error.
 fn is_fatal(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Unknown | ErrorKind::Closed)
-}
-
-/// The same answer for another caller; errors cannot be cloned, for their source cannot.
-fn same(answer: &Result<()>) -> Result<()> {
-    match answer {
-        Ok(()) => Ok(()),
-        Err(error) => Err(Error::new(error.kind().clone(), error.to_string())),
-    }
 }
 
 fn put_key(write: &Write) -> Option<Key> {
