@@ -7,6 +7,7 @@ use super::held::Held;
 use super::lanes::Lanes;
 use super::stamps::Stamps;
 use crate::clock::{Clock, Timestamp};
+use crate::kv::Key;
 
 /// What an operation may know while it plans, besides what its [`View`](super::View) reads.
 pub(in crate::job) struct Context<'a> {
@@ -26,8 +27,10 @@ pub(in crate::job) struct Context<'a> {
     pub(in crate::job) stamps: &'a Stamps,
     /// Whether the lanes in memory may have missed what others did.
     pub(in crate::job) lanes_stale: bool,
-    /// Until when leases are not taken back, for the wall clock made a step (rule 8), as
-    /// time left.
+    /// Behind which lane to go on looking for such.
+    pub(in crate::job) look_from: Option<Key>,
+    /// How long ago the wall clock made a step against the monotonic one: leases are not taken
+    /// back before the longest of them has passed since (rule 8).
     pub(in crate::job) since_step: Option<Duration>,
 }
 

@@ -134,6 +134,8 @@ pub(super) struct Memory {
     lanes: Lanes,
     held: Held,
     looked_at: Option<Duration>,
+    /// Behind which lane to go on looking (rule 13).
+    look_from: Option<Key>,
     /// How many callers there seem to be: those just answered, and those who waited meanwhile.
     callers: usize,
     /// Wall minus monotonic clock, and when (monotonic) it last made a step.
@@ -318,6 +320,7 @@ impl Planner {
                 .memory
                 .looked_at
                 .is_none_or(|at| monotonic.saturating_sub(at) >= REFRESH),
+            look_from: self.memory.look_from.clone(),
             since_step,
         };
         let mut view = View::new(&*store);
@@ -463,6 +466,7 @@ impl Planner {
                 }
                 Effect::Stirred => stirred = true,
                 Effect::Head { prefix, lane, head } => self.memory.lanes.set(&prefix, &lane, head),
+                Effect::Looked { next } => self.memory.look_from = next,
                 Effect::Leased {
                     id,
                     epoch,

@@ -62,6 +62,8 @@ pub(in crate::job) enum Effect {
         lane: Lane,
         head: Option<Position>,
     },
+    /// Lanes were looked for up to this one; `None` if up to the last.
+    Looked { next: Option<Key> },
     /// A lease of this process began.
     Leased {
         id: JobId,

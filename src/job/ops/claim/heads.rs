@@ -9,6 +9,8 @@ use crate::kv::{Cursor, Key, Object, Scan};
 
 /// Lanes read at once (protocol rule 13).
 const MOST_LANES: usize = 32;
+/// Lanes looked for now and then, although there is enough to do.
+const SLICE: usize = 64;
 /// The most entries read ahead.
 const MOST_AHEAD: usize = 1024;
 
@@ -62,7 +64,11 @@ impl<'a> Heads<'a> {
             looked: false,
         };
         if cx.lanes_stale {
-            heads.look(cx.keys, view).await?;
+            // A slice at a time, so that it costs the same however many lanes there are.
+            let from = cx.look_from.clone();
+            let next = heads.look(cx.keys, view, from.clone(), SLICE).await?;
+            heads.looked = from.is_none() && next.is_none();
+            view.effect(Effect::Looked { next });
         }
         Ok(heads)
     }
@@ -144,7 +150,10 @@ impl<'a> Heads<'a> {
                     }
                     self.open_best();
                 }
-                (_, None) if !self.looked => self.look(keys, view).await?,
+                (_, None) if !self.looked => {
+                    self.looked = true;
+                    self.look(keys, view, None, usize::MAX).await?;
+                }
                 (_, None) => break,
             }
         }
@@ -208,30 +217,37 @@ impl<'a> Heads<'a> {
         Ok(())
     }
 
-    /// Finds the lanes of the whole store by skipping from each to the next.
-    async fn look(&mut self, keys: &KeySpace, view: &mut View<'_>) -> Result<()> {
-        self.looked = true;
+    /// Finds lanes by skipping from each to the next, at most so many. Returns behind which one
+    /// to go on, if that was not all.
+    async fn look(
+        &mut self,
+        keys: &KeySpace,
+        view: &mut View<'_>,
+        from: Option<Key>,
+        most: usize,
+    ) -> Result<Option<Key>> {
         let seen: BTreeSet<Key> = self
             .open
             .iter()
             .map(|lane| lane.prefix.clone())
             .chain(self.unread.keys().cloned())
             .collect();
-        let mut after = None;
-        loop {
+        let mut last = from;
+        for _ in 0..most {
+            let after = last.as_ref().map(|prefix| behind(prefix.as_bytes()));
             let scan = Scan::prefix(keys.ready_all()).after(after).limit(1);
             let (objects, _) = view.scan(scan).await?;
             let Some(object) = objects.into_iter().next() else {
-                return Ok(());
+                return Ok(None);
             };
             let Ok(ready) = keys.read_ready(&object.key) else {
                 // Found, and put aside, only by whoever reads its lane; skip it here.
-                after = Some(Cursor::after(object.key));
+                last = Some(object.key);
                 continue;
             };
             let (prefix, head) = object.key.as_bytes().split_at(ready.lane_len);
             let prefix = Key::from(prefix);
-            after = Some(behind(prefix.as_bytes()));
+            last = Some(prefix.clone());
             let flags = header::decode_or_default::<Waiting>(&object).lane.flags;
             let lane = Lane {
                 tenant: ready.tenant,
@@ -248,6 +264,7 @@ impl<'a> Heads<'a> {
                 );
             }
         }
+        Ok(last)
     }
 }
 
