@@ -25,13 +25,22 @@ pub(in crate::job) struct Context<'a> {
     pub(in crate::job) lanes: &'a Lanes,
     pub(in crate::job) held: &'a Held,
     pub(in crate::job) stamps: &'a Stamps,
-    /// Whether the lanes in memory may have missed what others did.
-    pub(in crate::job) lanes_stale: bool,
-    /// Behind which lane to go on looking for such.
-    pub(in crate::job) look_from: Option<Key>,
+    /// Whether it is time to see what others did.
+    pub(in crate::job) look: Look,
     /// How long ago the wall clock made a step against the monotonic one: leases are not taken
     /// back before the longest of them has passed since (rule 8).
     pub(in crate::job) since_step: Option<Duration>,
+}
+
+/// Which lanes a claim looks for, besides those in memory (rule 13).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::job) enum Look {
+    /// None: it is not yet time.
+    Not,
+    /// Some of those behind this one.
+    Some(Option<Key>),
+    /// All: this process has not looked yet.
+    All,
 }
 
 impl Context<'_> {

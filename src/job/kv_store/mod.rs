@@ -27,7 +27,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
-pub(in crate::job) use context::Context;
+pub(in crate::job) use context::{Context, Look};
 pub(in crate::job) use held::{Entry, WorkerRecord};
 pub(in crate::job) use lanes::Known;
 pub use options::Options;

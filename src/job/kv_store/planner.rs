@@ -16,7 +16,7 @@ use super::super::keys::KeySpace;
 use super::super::ops::claim::{self, Got, Wanted};
 use super::super::ops::{Operation, abandon::Abandon, expire::Expire};
 use super::super::{Error, Result};
-use super::context::Context;
+use super::context::{Context, Look};
 use super::held::Held;
 use super::lanes::Lanes;
 use super::stamps::Stamps;
@@ -272,7 +272,6 @@ impl Planner {
                 Ok(()) => return self.answer(group, waiting, plan, got),
                 Err(error) => match error.kind() {
                     ErrorKind::ConditionFailed { indices } if !last_try => {
-                        self.memory.looked_at = None;
                         set_aside(&mut group, waiting, &plan, indices);
                         if group.len() == 0 && group.lines.is_empty() {
                             self.pause(tries).await;
@@ -316,11 +315,13 @@ impl Planner {
             lanes: &self.memory.lanes,
             held: &self.memory.held,
             stamps: &self.stamps,
-            lanes_stale: self
-                .memory
-                .looked_at
-                .is_none_or(|at| monotonic.saturating_sub(at) >= REFRESH),
-            look_from: self.memory.look_from.clone(),
+            look: match self.memory.looked_at {
+                None => Look::All,
+                Some(at) if monotonic.saturating_sub(at) >= REFRESH => {
+                    Look::Some(self.memory.look_from.clone())
+                }
+                Some(_) => Look::Not,
+            },
             since_step,
         };
         let mut view = View::new(&*store);
@@ -361,7 +362,7 @@ impl Planner {
         let got = if wanted.is_empty() {
             Vec::new()
         } else {
-            if cx.lanes_stale {
+            if cx.look != Look::Not {
                 // Leases that ran out are found by whoever claims.
                 let expire = Expire {
                     others_are_dead: false,
@@ -373,9 +374,6 @@ impl Planner {
             }
             claim::plan(&cx, &mut view, &wanted).await?
         };
-        if !wanted.is_empty() && cx.lanes_stale {
-            self.memory.looked_at = Some(monotonic);
-        }
         Ok((view.finish(), got))
     }
 
@@ -466,7 +464,10 @@ impl Planner {
                 }
                 Effect::Stirred => stirred = true,
                 Effect::Head { prefix, lane, head } => self.memory.lanes.set(&prefix, &lane, head),
-                Effect::Looked { next } => self.memory.look_from = next,
+                Effect::Looked { next } => {
+                    self.memory.look_from = next;
+                    self.memory.looked_at = Some(self.clock.monotonic());
+                }
                 Effect::Leased {
                     id,
                     epoch,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::super::super::keys::{KeySpace, Position, Waiting, behind};
-use super::super::super::kv_store::{Context, Effect, Known, View};
+use super::super::super::kv_store::{Context, Effect, Known, Look, View};
 use super::super::super::{Lane, Result, Selector, header};
 use crate::kv::{Cursor, Key, Object, Scan};
 
@@ -63,13 +63,16 @@ impl<'a> Heads<'a> {
             want,
             looked: false,
         };
-        if cx.lanes_stale {
-            // A slice at a time, so that it costs the same however many lanes there are.
-            let from = cx.look_from.clone();
-            let next = heads.look(cx.keys, view, from.clone(), SLICE).await?;
-            heads.looked = from.is_none() && next.is_none();
-            view.effect(Effect::Looked { next });
-        }
+        // Now and then a slice, so that it costs the same however many lanes there are.
+        let (from, most) = match &cx.look {
+            Look::Not => return Ok(heads),
+            Look::Some(from) => (from.clone(), SLICE),
+            Look::All => (None, usize::MAX),
+        };
+        heads.looked = from.is_none();
+        let next = heads.look(cx.keys, view, from, most).await?;
+        heads.looked &= next.is_none();
+        view.effect(Effect::Looked { next });
         Ok(heads)
     }
 
