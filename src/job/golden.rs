@@ -14,8 +14,8 @@ use serde::de::DeserializeOwned;
 
 use super::header::{self, Arguments, Header, Holder, JobKey, Phase, Recent, StoredStep};
 use super::keys::{KeySpace, Waiting};
-use super::kv_store::{Entry, WorkerRecord};
 use super::log::{Level, StoredLine};
+use super::plan::{Entry, WorkerRecord};
 use super::{Backoff, JobId, Lane, State};
 use crate::clock::Timestamp;
 use crate::kv::Key;

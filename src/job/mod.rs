@@ -19,6 +19,7 @@ mod new;
 mod ops;
 mod payload;
 mod place;
+mod plan;
 mod query;
 mod stats;
 mod store;

@@ -2,7 +2,7 @@
 
 use super::header::{self, Header};
 use super::keys::{KeySpace, Waiting};
-use super::kv_store::{Context, Effect, View};
+use super::plan::{Context, Effect, View};
 use super::{JobId, Lane, Result};
 
 /// Puts a waiting job where it belongs: to be claimed now, or scheduled for later. Its header,

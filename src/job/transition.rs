@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::header::{self, Arguments, Header, MAX_REASON, Phase, StoredStep, shortened};
-use super::kv_store::{Context, Effect, View};
 use super::log::Level;
+use super::plan::{Context, Effect, View};
 use super::{Error, Job, JobId, Lease, Outcome, Result, State, ops, place};
 use crate::clock::Timestamp;
 

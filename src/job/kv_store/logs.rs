@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 
 use super::KvStore;
-use super::planner::Request;
+use super::request::Request;
 use crate::job::header;
 use crate::job::log::StoredLine;
 use crate::job::{Cursor, Error, JobId, Level, LogLine, LogQuery, LogStore, Page, Result};

@@ -3,21 +3,15 @@
 //! | file | what lives there |
 //! |---|---|
 //! | `planner` | the task that plans operations together and commits them |
-//! | `view` | what a group of operations reads and is about to write |
-//! | `context` | what an operation may know besides |
-//! | `lanes`, `held`, `stamps` | what a process remembers: lanes with jobs, its leases, its log times |
+//! | `request` | what callers send to it, and how they are answered |
 //! | `queue`, `state`, `logs` | the traits of a job store, one file each |
 
-mod context;
-mod held;
-mod lanes;
 mod logs;
 mod options;
 mod planner;
 mod queue;
-mod stamps;
+mod request;
 mod state;
-mod view;
 
 use std::fmt;
 use std::sync::{Arc, LazyLock};
@@ -27,19 +21,16 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
-pub(in crate::job) use context::{Context, Look};
-pub(in crate::job) use held::{Entry, WorkerRecord};
-pub(in crate::job) use lanes::Known;
 pub use options::Options;
-pub(in crate::job) use view::{Effect, View};
 
-use self::planner::{Memory, Planner, Request, Waiter};
-use self::stamps::Stamps;
+use self::planner::{Memory, Planner};
+use self::request::{Request, Waiter};
 use super::header;
 use super::id::IdSource;
 use super::keys::KeySpace;
 use super::ops::Operation;
 use super::ops::expire::Expire;
+use super::plan::Stamps;
 use super::{Error, JobId, Result, Store};
 use crate::clock::{Clock, SystemClock};
 use crate::kv::{self, Change, ErrorKind, Health, Ownership};

@@ -4,23 +4,18 @@
 //! the store and the operations planned before it, and goes out as one commit; so calls of one
 //! process never conflict with each other, and many callers share one sync.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 use super::super::header::Header;
 use super::super::keys::KeySpace;
 use super::super::ops::claim::{self, Got, Wanted};
 use super::super::ops::{Operation, abandon::Abandon, expire::Expire};
+use super::super::plan::{Context, Effect, Held, Lanes, Look, Plan, Stamps, View};
 use super::super::{Error, Result};
-use super::context::{Context, Look};
-use super::held::Held;
-use super::lanes::Lanes;
-use super::stamps::Stamps;
-use super::view::{Effect, Plan, View};
+use super::request::{Group, Request, Waiter};
 use crate::clock::Clock;
 use crate::kv::{self, Change, ErrorKind, Key, Store};
 
@@ -37,83 +32,6 @@ const REFRESH: Duration = Duration::from_secs(1);
 const MOST_TRIES: u32 = 64;
 /// A step between wall and monotonic clock that is no drift (rule 8).
 const CLOCK_STEP: Duration = Duration::from_secs(1);
-
-/// What callers send to the planner.
-pub(super) enum Request {
-    Operation(Box<dyn Planned>),
-    Claim(Wanted, oneshot::Sender<Result<Got>>),
-    /// Log lines, which nobody waits for.
-    Lines(Vec<(Key, Vec<u8>)>),
-    Stop(oneshot::Sender<()>),
-}
-
-/// An operation and whoever waits for it.
-#[async_trait]
-pub(super) trait Planned: Send + Sync {
-    fn reads(&self, keys: &KeySpace) -> Vec<Key>;
-    /// Plans it; an error is remembered as its answer.
-    async fn plan(&mut self, cx: &Context<'_>, view: &mut View<'_>);
-    /// Whether planning failed, and so wrote nothing.
-    fn failed(&self) -> bool;
-    /// Whether planning failed for a reason that passes.
-    fn retryable(&self) -> bool;
-    /// Answers with what was planned last, or with this error.
-    fn answer(self: Box<Self>, error: Option<Error>);
-}
-
-/// An [`Operation`] as a [`Planned`].
-pub(super) struct Waiter<O: Operation> {
-    pub(super) operation: O,
-    pub(super) output: Option<Result<O::Output>>,
-    pub(super) reply: oneshot::Sender<Result<O::Output>>,
-}
-
-impl<O: Operation> Waiter<O>
-where
-    O::Output: Sync,
-{
-    /// An operation for whose answer nobody waits.
-    pub(super) fn nobody(operation: O) -> Box<dyn Planned> {
-        let (reply, _) = oneshot::channel();
-        Box::new(Self {
-            operation,
-            output: None,
-            reply,
-        })
-    }
-}
-
-#[async_trait]
-impl<O: Operation> Planned for Waiter<O>
-where
-    O::Output: Sync,
-{
-    fn reads(&self, keys: &KeySpace) -> Vec<Key> {
-        self.operation.reads(keys)
-    }
-
-    async fn plan(&mut self, cx: &Context<'_>, view: &mut View<'_>) {
-        self.output = Some(self.operation.plan(cx, view).await);
-    }
-
-    fn failed(&self) -> bool {
-        matches!(self.output, Some(Err(_)))
-    }
-
-    fn retryable(&self) -> bool {
-        matches!(&self.output, Some(Err(error)) if error.is_retryable())
-    }
-
-    fn answer(self: Box<Self>, error: Option<Error>) {
-        let answer = match (error, self.output) {
-            (None, Some(output)) => output,
-            (Some(error), _) => Err(error),
-            (None, None) => Err(Error::Stopped),
-        };
-        // A caller who left does not want to know.
-        let _ = self.reply.send(answer);
-    }
-}
 
 /// The planner of one job store.
 pub(super) struct Planner {
@@ -141,35 +59,6 @@ pub(super) struct Memory {
     /// Wall minus monotonic clock, and when (monotonic) it last made a step.
     offset: Option<i128>,
     stepped_at: Option<Duration>,
-}
-
-/// The requests that are planned together.
-#[derive(Default)]
-struct Group {
-    operations: VecDeque<Box<dyn Planned>>,
-    claims: VecDeque<(Wanted, oneshot::Sender<Result<Got>>)>,
-    lines: VecDeque<(Key, Vec<u8>)>,
-    stop: Option<oneshot::Sender<()>>,
-}
-
-impl Group {
-    fn add(&mut self, request: Request) {
-        match request {
-            Request::Operation(operation) => self.operations.push_back(operation),
-            Request::Claim(wanted, reply) => self.claims.push_back((wanted, reply)),
-            Request::Lines(lines) => self.lines.extend(lines),
-            Request::Stop(reply) => self.stop = Some(reply),
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.operations.len() + self.claims.len()
-    }
-
-    /// Whether anybody waits for it.
-    fn is_awaited(&self) -> bool {
-        self.len() > 0 || self.stop.is_some()
-    }
 }
 
 impl Planner {

@@ -8,7 +8,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::KvStore;
-use super::planner::{Request, Waiter};
+use super::request::{Request, Waiter};
 use crate::clock::Timestamp;
 use crate::job::new::check_text;
 use crate::job::ops::abandon::Abandon;

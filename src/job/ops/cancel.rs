@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::super::header::Phase;
 use super::super::keys::KeySpace;
-use super::super::kv_store::{Context, Effect, View};
+use super::super::plan::{Context, Effect, View};
 use super::super::transition::{self, Why};
 use super::super::{Job, JobId, Result, place};
 use super::Operation;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::super::header::{self, Header, Holder, Phase};
 use super::super::keys::ReadyKey;
-use super::super::kv_store::{Context, Effect, Entry, View, WorkerRecord};
+use super::super::plan::{Context, Effect, Entry, View, WorkerRecord};
 use super::super::transition::{self, Why};
 use super::super::{Claimed, Claims, Error, Job, JobId, Lease, Result, Selector, State};
 use super::{promote, quarantine};

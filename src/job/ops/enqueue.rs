@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::header::{self, Arguments, Header, JobKey, MAX_INLINE, Phase, Recent};
 use super::super::keys::KeySpace;
-use super::super::kv_store::{Context, View};
+use super::super::plan::{Context, View};
 use super::super::transition::{self, Why};
 use super::super::{Enqueued, Error, JobId, NewJob, Result, State, place};
 use super::Operation;

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::super::header::{self, Header, Phase};
 use super::super::keys::KeySpace;
-use super::super::kv_store::{Context, Effect, View, WorkerRecord};
+use super::super::plan::{Context, Effect, View, WorkerRecord};
 use super::super::transition::{self, Next};
 use super::super::{JobId, Result};
 use super::{Operation, quarantine};

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::super::header::Phase;
 use super::super::keys::KeySpace;
-use super::super::kv_store::{Context, View};
+use super::super::plan::{Context, View};
 use super::super::transition::{self, Next};
 use super::super::{Failure, Lease, Outcome, Result, Retry};
 use super::Operation;

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::super::header::{self, Phase};
 use super::super::keys::KeySpace;
-use super::super::kv_store::{Context, View, WorkerRecord};
+use super::super::plan::{Context, View, WorkerRecord};
 use super::super::transition;
 use super::super::{Beat, Lease, Result};
 use super::Operation;

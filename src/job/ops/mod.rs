@@ -21,7 +21,7 @@ use async_trait::async_trait;
 
 use super::Result;
 use super::keys::KeySpace;
-use super::kv_store::{Context, View};
+use super::plan::{Context, View};
 use crate::kv::Key;
 
 /// One operation. It may be planned several times, until a commit holds.

@@ -1,7 +1,7 @@
 //! Scheduled jobs that have become due.
 
 use super::super::header::{Header, Phase};
-use super::super::kv_store::{Context, View};
+use super::super::plan::{Context, View};
 use super::super::{JobId, Result, place};
 use super::quarantine;
 use crate::clock::Timestamp;

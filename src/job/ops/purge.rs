@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::super::header::{Header, Phase};
 use super::super::keys::KeySpace;
-use super::super::kv_store::{Context, View};
+use super::super::plan::{Context, View};
 use super::super::transition;
 use super::super::{JobId, Result};
 use super::{Operation, enqueue};

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::super::header::encode;
-use super::super::kv_store::{Context, View};
+use super::super::plan::{Context, View};
 use super::super::{Quarantined, Result};
 use crate::clock::Timestamp;
 use crate::kv::{self, Key, Object};

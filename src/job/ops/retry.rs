@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::super::keys::KeySpace;
-use super::super::kv_store::{Context, View};
+use super::super::plan::{Context, View};
 use super::super::transition::{self, Why};
 use super::super::{Job, JobId, Result};
 use super::Operation;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::super::super::keys::{KeySpace, Position, Waiting, behind};
-use super::super::super::kv_store::{Context, Effect, Known, Look, View};
+use super::super::super::plan::{Context, Effect, Known, Look, View};
 use super::super::super::{Lane, Result, Selector, header};
 use crate::kv::{Cursor, Key, Object, Scan};
 
