@@ -191,8 +191,8 @@ impl KvStore {
             .unwrap_or(Err(Error::Stopped))
     }
 
-    /// Runs operations in this order, in few commits.
-    async fn run_all<O: Operation>(&self, operations: Vec<O>) -> Result<Vec<O::Output>>
+    /// Runs operations in this order, in few commits; each has its own answer.
+    async fn run_each<O: Operation>(&self, operations: Vec<O>) -> Result<Vec<Result<O::Output>>>
     where
         O::Output: Sync,
     {
@@ -202,9 +202,17 @@ impl KvStore {
         }
         let mut outputs = Vec::with_capacity(answers.len());
         for answer in answers {
-            outputs.push(answer.await.unwrap_or(Err(Error::Stopped))?);
+            outputs.push(answer.await.unwrap_or(Err(Error::Stopped)));
         }
         Ok(outputs)
+    }
+
+    /// Runs operations in this order, in few commits, all of which must succeed.
+    async fn run_all<O: Operation>(&self, operations: Vec<O>) -> Result<Vec<O::Output>>
+    where
+        O::Output: Sync,
+    {
+        self.run_each(operations).await?.into_iter().collect()
     }
 
     /// Takes back leases until a sweep finds no more.

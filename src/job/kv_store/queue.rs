@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::KvStore;
 use super::request::{Request, Waiter};
+use super::state::readable;
 use crate::clock::Timestamp;
 use crate::job::new::check_text;
 use crate::job::ops::abandon::Abandon;
@@ -216,7 +217,8 @@ impl QueueStore for KvStore {
     async fn cancel(&self, query: &Query) -> Result<Page<Job>> {
         let active = [State::Scheduled, State::Ready, State::Running];
         let (ids, next) = self.targets(query, &active).await?;
-        let jobs = self.run_all(ids.into_iter().map(Cancel).collect()).await?;
+        let jobs = self.run_each(ids.into_iter().map(Cancel).collect()).await?;
+        let jobs = readable(jobs)?;
         Ok(Page::new(jobs.into_iter().flatten().collect(), next))
     }
 
@@ -240,8 +242,9 @@ impl QueueStore for KvStore {
         let ended = [State::Failed, State::Canceled, State::TimedOut];
         let (ids, next) = self.targets(query, &ended).await?;
         let jobs = self
-            .run_all(ids.into_iter().map(RetryJob).collect())
+            .run_each(ids.into_iter().map(RetryJob).collect())
             .await?;
+        let jobs = readable(jobs)?;
         Ok(Page::new(jobs.into_iter().flatten().collect(), next))
     }
 

@@ -21,8 +21,9 @@ const MOST_LOOKED_AT: usize = 10_000;
 const MOST_LANES: usize = 1024;
 
 impl KvStore {
-    /// The jobs of these headers, with their arguments, in one trip.
-    async fn with_arguments(&self, found: Vec<(JobId, Header)>) -> Result<Vec<Job>> {
+    /// The jobs of these headers, with their arguments, in one trip; each may turn out to be
+    /// unreadable.
+    async fn with_arguments(&self, found: Vec<(JobId, Header)>) -> Result<Vec<Result<Job>>> {
         let now = self.clock().now();
         let stored: Vec<Key> = found
             .iter()
@@ -35,16 +36,14 @@ impl KvStore {
             self.0.store.get_many(&stored).await?
         }
         .into_iter();
-        found
-            .into_iter()
-            .map(|(id, header)| {
-                let payload = match header.arguments {
-                    Arguments::Stored { .. } => payloads.next().flatten(),
-                    Arguments::Inline(_) => None,
-                };
-                header.to_job(id, payload.as_ref().map(|object| &*object.value), now)
-            })
-            .collect()
+        let jobs = found.into_iter().map(|(id, header)| {
+            let payload = match header.arguments {
+                Arguments::Stored { .. } => payloads.next().flatten(),
+                Arguments::Inline(_) => None,
+            };
+            header.to_job(id, payload.as_ref().map(|object| &*object.value), now)
+        });
+        Ok(jobs.collect())
     }
 
     /// Headers that match a query, a page at a time. Those that cannot be read are left out and
@@ -141,8 +140,11 @@ impl KvStore {
     async fn headers_of(&self, entries: &[Object]) -> Result<Vec<Option<Object>>> {
         let mut keys = Vec::with_capacity(entries.len());
         for entry in entries {
-            let (_, id) = self.0.keys.read_attention(&entry.key)?;
-            keys.push(self.0.keys.job(id));
+            keys.push(match self.0.keys.read_attention(&entry.key) {
+                Ok((_, id)) => self.0.keys.job(id),
+                // No job has this id; the entry keeps its place.
+                Err(_) => self.0.keys.job(JobId::from_bytes([0; 16])),
+            });
         }
         Ok(if keys.is_empty() {
             Vec::new()
@@ -207,7 +209,10 @@ impl KvStore {
                 .keys_only();
             let page = self.0.store.scan(scan).await?;
             for object in &page.objects {
-                ids.push(self.0.keys.read_scheduled(&object.key)?.1);
+                match self.0.keys.read_scheduled(&object.key) {
+                    Ok((_, id)) => ids.push(id),
+                    Err(error) => tracing::warn!("left out: {error}"),
+                }
             }
             next = page
                 .next
@@ -230,7 +235,8 @@ impl KvStore {
             }
         }
         let next = next.flatten().map(|next| next.write());
-        Ok(Page::new(self.with_arguments(found).await?, next))
+        let jobs = readable(self.with_arguments(found).await?)?;
+        Ok(Page::new(jobs, next))
     }
 
     /// The jobs behind a position that are due, but were not moved to their lanes yet: the first
@@ -314,6 +320,23 @@ impl KvStore {
     }
 }
 
+/// Leaves out what cannot be read, and says so: it must not stand in the way of the others.
+pub(super) fn readable<T>(answers: impl IntoIterator<Item = Result<T>>) -> Result<Vec<T>> {
+    let unreadable = |error: &Error| {
+        matches!(error, Error::Store(error)
+            if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::TooNew))
+    };
+    let mut found = Vec::new();
+    for answer in answers {
+        match answer {
+            Ok(answer) => found.push(answer),
+            Err(error) if unreadable(&error) => tracing::warn!("left out: {error}"),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
 /// Where a page of the list begins.
 enum ListCursor {
     Ready(Position),
@@ -364,12 +387,14 @@ impl StateStore for KvStore {
         if header.phase == header::Phase::Deleting {
             return Ok(None);
         }
-        Ok(self.with_arguments(vec![(id, header)]).await?.pop())
+        let mut jobs = self.with_arguments(vec![(id, header)]).await?;
+        jobs.pop().transpose()
     }
 
     async fn lookup(&self, query: &Query) -> Result<Page<Job>> {
         let page = self.find(query).await?;
-        Ok(Page::new(self.with_arguments(page.items).await?, page.next))
+        let jobs = readable(self.with_arguments(page.items).await?)?;
+        Ok(Page::new(jobs, page.next))
     }
 
     async fn history(&self, id: JobId) -> Result<Vec<Step>> {
