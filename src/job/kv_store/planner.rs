@@ -275,31 +275,30 @@ impl Planner {
     ) -> kv::Result<()> {
         let mut in_doubt = None;
         for tries in 1.. {
-            let error = match atomic.commit(changes.to_vec()).await {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
+            let Err(mut error) = atomic.commit(changes.to_vec()).await else {
+                break;
             };
-            match in_doubt {
-                _ if error.maybe_applied() => {
-                    if tries >= MOST_TRIES {
-                        return Err(error);
-                    }
-                    in_doubt = Some(error);
-                    self.pause(tries).await;
-                }
-                None => return Err(error),
-                Some(unknown) => {
-                    // Only this says for certain that the first try did not land, or did.
-                    if !matches!(error.kind(), ErrorKind::ConditionFailed { .. }) {
-                        return Err(unknown);
-                    }
-                    return if self.landed(changes, token).await? {
-                        Ok(())
-                    } else {
-                        Err(error)
-                    };
+            if in_doubt.is_some() && matches!(error.kind(), ErrorKind::ConditionFailed { .. }) {
+                // Only this says for certain that the first try landed, or did not.
+                match self.landed(changes, token).await {
+                    Ok(true) => break,
+                    Ok(false) => return Err(error),
+                    Err(unread) => error = unread,
                 }
             }
+            if error.maybe_applied() {
+                in_doubt = Some(error.clone());
+            }
+            let Some(unknown) = &in_doubt else {
+                return Err(error);
+            };
+            // In doubt, only these very changes may be tried again: another plan would not know
+            // itself in what landed.
+            let passes = error.is_retryable() || error.maybe_applied();
+            if !passes || tries >= MOST_TRIES {
+                return Err(unknown.clone());
+            }
+            self.pause(tries).await;
         }
         Ok(())
     }
