@@ -215,12 +215,17 @@ impl Planner {
         };
         let mut view = View::new(&*store);
         view.begin(0);
-        while let Some((key, line)) = group.lines.pop_front() {
-            view.put(key, line);
-            if view.size().1 > max_bytes / 2 || view.size().0 > max_changes / 2 {
-                waiting.lines.append(&mut group.lines);
+        let mut fit = 0;
+        for (key, line) in &group.lines {
+            let (changes, bytes) = view.size();
+            if bytes > max_bytes / 2 || changes > max_changes / 2 {
+                break;
             }
+            view.put(key.clone(), line.clone());
+            fit += 1;
         }
+        // The others stay in the group, for it may be planned again.
+        waiting.lines.extend(group.lines.drain(fit..));
         let reads: Vec<Key> = group
             .operations
             .iter()
