@@ -7,18 +7,23 @@ use std::fmt::Debug;
 use bytes::Bytes;
 
 use super::embedded::Overlay;
-use super::{Change, Health, Key, Limits, Object, Range, Result, check_commit};
+use super::{Change, Health, Key, Limits, Range, Result, check_commit};
 
 /// One write of a group.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Write {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Write<'a> {
     /// Stores an object, whatever was there.
-    Put(Object),
+    Put {
+        /// Its key.
+        key: &'a Key,
+        /// Its value.
+        value: &'a Bytes,
+    },
     /// Removes what is under this key, if anything.
-    Remove(Key),
+    Remove(&'a Key),
     /// Removes every key that begins with this prefix. [`Embedded`](super::Embedded) sends it
     /// alone, for it may take long.
-    DeletePrefix(Key),
+    DeletePrefix(&'a Key),
 }
 
 /// A synchronous key-value engine in this process. [`Embedded`](super::Embedded) makes a full
@@ -62,7 +67,7 @@ pub trait Engine: Send + Sync + Debug + 'static {
     ///
     /// # Errors
     /// What the engine says, in the kinds the [trait](Self) tells apart.
-    fn apply(&self, writes: &[Write], sync: bool) -> Result<()>;
+    fn apply(&self, writes: &[Write<'_>], sync: bool) -> Result<()>;
 
     /// Brings every earlier write to disk.
     ///
@@ -121,7 +126,7 @@ pub trait Transaction {
     ///
     /// # Errors
     /// What the engine says; the transaction must then be rolled back.
-    fn write(&mut self, writes: &[Write]) -> Result<()>;
+    fn write(&mut self, writes: &[Write<'_>]) -> Result<()>;
 
     /// Makes every change part of the transaction, or none if any `before` does not hold: what
     /// [`Atomic::commit`](super::Atomic::commit) is outside of one. Nothing is retried.
@@ -135,6 +140,6 @@ pub trait Transaction {
         let stored = self.get(overlay.unread())?;
         overlay.fill(stored)?;
         overlay.commit(changes)?;
-        self.write(&overlay.into_writes())
+        self.write(&overlay.writes())
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use kvjob::kv::{self, Direction, Key, Limits, Object, Range, Result, Transactional, Write};
+use kvjob::kv::{self, Direction, Key, Limits, Range, Result, Transactional, Write};
 use redb::{
     Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, Table, TableDefinition,
     TableError, WriteTransaction,
@@ -82,7 +82,7 @@ impl kv::Engine for Engine {
         scan(&self.table()?, range, visit)
     }
 
-    fn apply(&self, writes: &[Write], sync: bool) -> Result<()> {
+    fn apply(&self, writes: &[Write<'_>], sync: bool) -> Result<()> {
         let transaction = self.begin(sync)?;
         {
             let mut table = transaction.open_table(TABLE).map_err(writing)?;
@@ -182,11 +182,11 @@ impl kv::Transaction for Transaction<'_> {
         scan(&self.table, range, visit)
     }
 
-    fn write(&mut self, writes: &[Write]) -> Result<()> {
+    fn write(&mut self, writes: &[Write<'_>]) -> Result<()> {
         write(&mut self.table, writes)?;
         self.put
             .extend(writes.iter().filter_map(|write| match write {
-                Write::Put(object) => Some(object.key.clone()),
+                Write::Put { key, .. } => Some((*key).clone()),
                 Write::Remove(_) | Write::DeletePrefix(_) => None,
             }));
         Ok(())
@@ -229,10 +229,10 @@ fn scan(
     Ok(())
 }
 
-fn write(table: &mut Table<'_, &'static [u8], &'static [u8]>, writes: &[Write]) -> Result<()> {
+fn write(table: &mut Table<'_, &'static [u8], &'static [u8]>, writes: &[Write<'_>]) -> Result<()> {
     for write in writes {
         match write {
-            Write::Put(Object { key, value }) => {
+            Write::Put { key, value } => {
                 table
                     .insert(key.as_bytes(), value.as_ref())
                     .map_err(writing)?;
@@ -241,7 +241,7 @@ fn write(table: &mut Table<'_, &'static [u8], &'static [u8]>, writes: &[Write]) 
                 table.remove(key.as_bytes()).map_err(writing)?;
             }
             Write::DeletePrefix(prefix) => {
-                let range = kv::Scan::prefix(prefix.clone()).range(true);
+                let range = kv::Scan::prefix((*prefix).clone()).range(true);
                 table
                     .retain_in::<&[u8], _>(range.as_bytes(), |_, _| false)
                     .map_err(writing)?;

@@ -6,7 +6,7 @@ use std::collections::hash_map::Entry;
 
 use bytes::Bytes;
 
-use crate::kv::{Change, Error, ErrorKind, Expect, Key, Object, Result, Write};
+use crate::kv::{Change, Error, ErrorKind, Expect, Key, Result, Write};
 
 /// The keys that a group of commits touches, as they are after the commits so far.
 ///
@@ -23,19 +23,29 @@ pub(in crate::kv) struct Overlay<'a> {
 #[derive(Debug)]
 struct Slot<'a> {
     key: &'a Key,
-    value: Option<Bytes>,
-    written: bool,
+    value: Value<'a>,
+}
+
+/// What is under a key, and where that stands: nothing is copied on the way to the engine.
+#[derive(Debug)]
+enum Value<'a> {
+    Stored(Option<Bytes>),
+    Written(Option<&'a Bytes>),
 }
 
 impl<'a> Overlay<'a> {
     /// An overlay over these commits, which must be those that [`commit`](Self::commit) gets.
-    pub(in crate::kv) fn over(commits: impl IntoIterator<Item = &'a [Change]>) -> Self {
+    pub(in crate::kv) fn over(
+        commits: impl IntoIterator<Item = &'a [Change], IntoIter: Clone>,
+    ) -> Self {
+        let commits = commits.into_iter();
+        let changes = commits.clone().map(<[Change]>::len).sum();
         let mut overlay = Self {
-            slots: Vec::new(),
-            places: HashMap::new(),
+            slots: Vec::with_capacity(changes),
+            places: HashMap::with_capacity(changes),
             unread: Vec::new(),
         };
-        for change in commits.into_iter().flatten() {
+        for change in commits.flatten() {
             if change.before != Expect::Any && !overlay.places.contains_key(&change.key) {
                 overlay.slot(&change.key);
                 overlay.unread.push(change.key.clone());
@@ -61,7 +71,7 @@ impl<'a> Overlay<'a> {
             return Err(Error::new(ErrorKind::Backend, message));
         }
         for (slot, value) in self.slots.iter_mut().zip(stored) {
-            slot.value = value;
+            slot.value = Value::Stored(value);
         }
         Ok(())
     }
@@ -78,31 +88,32 @@ impl<'a> Overlay<'a> {
             return Err(Error::condition_failed(failed));
         }
         for change in changes.iter().filter(|change| !change.is_check()) {
-            let slot = self.slot(&change.key);
-            slot.value.clone_from(&change.after);
-            slot.written = true;
+            self.slot(&change.key).value = Value::Written(change.after.as_ref());
         }
         Ok(())
     }
 
     /// What the commits that went through write, every key once.
-    pub(in crate::kv) fn into_writes(self) -> Vec<Write> {
-        self.slots
-            .into_iter()
-            .filter(|slot| slot.written)
-            .map(|slot| match slot.value {
-                Some(value) => Write::Put(Object {
-                    key: slot.key.clone(),
-                    value,
-                }),
-                None => Write::Remove(slot.key.clone()),
-            })
-            .collect()
+    pub(in crate::kv) fn writes(&self) -> Vec<Write<'a>> {
+        let write = |slot: &Slot<'a>| match slot.value {
+            Value::Stored(_) => None,
+            Value::Written(Some(value)) => Some(Write::Put {
+                key: slot.key,
+                value,
+            }),
+            Value::Written(None) => Some(Write::Remove(slot.key)),
+        };
+        let mut writes = Vec::with_capacity(self.slots.len());
+        writes.extend(self.slots.iter().filter_map(write));
+        writes
     }
 
     fn value(&self, key: &Key) -> Option<&[u8]> {
         let place = *self.places.get(key)?;
-        self.slots.get(place)?.value.as_deref()
+        match &self.slots.get(place)?.value {
+            Value::Stored(value) => value.as_deref(),
+            Value::Written(value) => value.map(AsRef::as_ref),
+        }
     }
 
     fn slot(&mut self, key: &'a Key) -> &mut Slot<'a> {
@@ -111,8 +122,7 @@ impl<'a> Overlay<'a> {
             Entry::Vacant(vacant) => {
                 self.slots.push(Slot {
                     key,
-                    value: None,
-                    written: false,
+                    value: Value::Stored(None),
                 });
                 *vacant.insert(self.slots.len() - 1)
             }
@@ -141,6 +151,15 @@ mod tests {
         overlay
     }
 
+    /// What is written, in a form that is easy to compare.
+    fn written(overlay: &Overlay<'_>) -> Vec<(Key, Option<Bytes>)> {
+        let plain = |write: Write<'_>| match write {
+            Write::Put { key, value } => (key.clone(), Some(value.clone())),
+            Write::Remove(key) | Write::DeletePrefix(key) => (key.clone(), None),
+        };
+        overlay.writes().into_iter().map(plain).collect()
+    }
+
     #[test]
     fn a_commit_sees_the_commits_before_it() {
         let commits = [
@@ -152,8 +171,8 @@ mod tests {
         overlay.commit(&commits[0]).unwrap();
         overlay.commit(&commits[1]).unwrap();
         assert_eq!(
-            overlay.into_writes(),
-            [Write::Put(Object::new("a", "2"))],
+            written(&overlay),
+            [("a".into(), Some("2".into()))],
             "written once, with the last value"
         );
     }
@@ -174,7 +193,7 @@ mod tests {
         let indices = vec![1, 3];
         assert_eq!(error.kind(), &ErrorKind::ConditionFailed { indices });
         overlay.commit(&commits[1]).unwrap();
-        assert_eq!(overlay.into_writes(), [Write::Put(Object::new("c", "1"))]);
+        assert_eq!(written(&overlay), [("c".into(), Some("1".into()))]);
     }
 
     #[test]
@@ -188,7 +207,7 @@ mod tests {
         for commit in &commits {
             overlay.commit(commit).unwrap();
         }
-        assert_eq!(overlay.into_writes().len(), 1);
+        assert_eq!(overlay.writes().len(), 1);
     }
 
     #[test]
@@ -196,7 +215,7 @@ mod tests {
         let commits = [vec![Change::check("a", "1")]];
         let mut overlay = overlay(&commits, &[("a", "1")]);
         overlay.commit(&commits[0]).unwrap();
-        assert!(overlay.into_writes().is_empty());
+        assert!(overlay.writes().is_empty());
     }
 
     #[test]

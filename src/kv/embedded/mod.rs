@@ -1,15 +1,16 @@
 //! [`Embedded`]: a full store over a synchronous [`Engine`]. Here are its face and its reads;
-//! the writer thread, the queue before it and the conditions of a group have a file each.
+//! the writer thread, the queue before it, the conditions
+//! of a group and transactions shared with the user have a file each.
 
 mod group;
 mod queue;
 mod shared;
 #[cfg(test)]
 mod tests;
+mod transaction;
 mod writer;
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, ThreadId};
@@ -20,13 +21,12 @@ use bytes::Bytes;
 
 pub(super) use group::Overlay;
 use queue::{Closing, Request, Work};
-use shared::{Open, Shared, panic_text};
+use shared::{Open, Shared};
 use writer::Writer;
 
 use super::{
     Atomic, Change, Durability, Engine, Error, ErrorKind, FileLock, Health, Hub, Key, Limits,
-    Object, Ownership, Page, PageBuilder, Result, Scan, Store, Transactional, Watch, Watcher,
-    check_commit,
+    Object, Ownership, Page, PageBuilder, Result, Scan, Store, Watch, Watcher, check_commit,
 };
 
 /// How an [`Embedded`] store is opened.
@@ -135,63 +135,6 @@ impl<E: Engine> Embedded<E> {
         self.durability
     }
 
-    /// Runs `body` in a write transaction of the engine, so that the user's own data and the
-    /// store's change together or not at all. `Ok` commits, durably whatever the store's
-    /// [`Durability`]; `Err` and a panic roll back.
-    ///
-    /// It runs on the writer thread, between groups: every commit of the store waits until it
-    /// returns, so be short. Use the store only through the transaction (see
-    /// [`Transaction`](super::Transaction)); awaiting or blocking on the store's own commits
-    /// inside, also by way of another thread, **deadlocks**.
-    ///
-    /// If the returned future is dropped the body still runs, once it was sent.
-    ///
-    /// # Errors
-    /// What `body` returned, or as [`commit`](Atomic::commit).
-    pub async fn with_transaction<R, F>(&self, body: F) -> Result<R>
-    where
-        E: Transactional,
-        F: FnOnce(&mut E::Transaction<'_>) -> Result<R> + Send + 'static,
-        R: Send + 'static,
-    {
-        // What the body returned takes this way around the engine and the writer, so that an
-        // error of the user's is never mistaken for one that closes the store.
-        let returned = Arc::new(Mutex::new(None));
-        let slot = Arc::clone(&returned);
-        let transact = move |engine: &E| {
-            let mut body = Some(body);
-            engine.transact(&mut |transaction| {
-                let Some(body) = body.take() else {
-                    return Err(Error::new(ErrorKind::Backend, "a transaction ran twice"));
-                };
-                let value = catch_unwind(AssertUnwindSafe(|| body(transaction)))
-                    .unwrap_or_else(|panic| Err(panicked_body(panic_text(&*panic))));
-                let outcome = match &value {
-                    Ok(_) => Ok(()),
-                    Err(error) => Err(Error::new(ErrorKind::Backend, error.to_string())),
-                };
-                *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
-                outcome
-            })
-        };
-        let outcome = self.write(Work::Transact(Box::new(transact))).await;
-        let returned = returned
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        match (outcome, returned) {
-            (Ok(()), Some(value)) => value,
-            (Err(error), Some(Err(returned))) if error.kind() == &ErrorKind::Backend => {
-                Err(returned)
-            }
-            (Err(error), _) => Err(error),
-            (Ok(()), None) => {
-                let message = "the engine committed a transaction without running its body";
-                Err(Error::new(ErrorKind::Backend, message))
-            }
-        }
-    }
-
     /// Sends work to the writer and waits for the answer.
     async fn write(&self, work: Work<E>) -> Result<()> {
         let (request, answer) = Request::new(work);
@@ -229,12 +172,6 @@ impl<E: Engine> Embedded<E> {
             _ => self.shared.read(read),
         }
     }
-}
-
-fn panicked_body(text: &str) -> Error {
-    let message =
-        format!("the body of a transaction panicked, and the transaction was rolled back: {text}");
-    Error::new(ErrorKind::Backend, message)
 }
 
 fn scan_now(engine: &impl Engine, scan: &Scan) -> Result<Page> {

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, oneshot};
 
@@ -28,12 +28,15 @@ pub(super) enum Work<E> {
 
 /// Where a caller waits for its answer. It may have gone away.
 #[derive(Debug)]
-pub(super) struct Reply(oneshot::Sender<Result<()>>);
+pub(super) struct Reply(Option<oneshot::Sender<Result<()>>>);
 
 impl Reply {
-    pub(super) fn send(self, answer: Result<()>) {
-        // Fails only where the caller's future was dropped: its change stands nevertheless.
-        let _ = self.0.send(answer);
+    /// Answers; once.
+    pub(super) fn send(&mut self, answer: Result<()>) {
+        if let Some(reply) = self.0.take() {
+            // Fails only where the caller's future was dropped: its change stands nevertheless.
+            let _ = reply.send(answer);
+        }
     }
 }
 
@@ -46,7 +49,7 @@ pub(super) struct Request<E> {
 impl<E> Request<E> {
     pub(super) fn new(work: Work<E>) -> (Self, oneshot::Receiver<Result<()>>) {
         let (reply, answer) = oneshot::channel();
-        let reply = Reply(reply);
+        let reply = Reply(Some(reply));
         (Self { work, reply }, answer)
     }
 }
@@ -89,8 +92,8 @@ pub(super) struct Queue<E> {
 struct State<E> {
     waiting: VecDeque<Request<E>>,
     closing: Option<Closing>,
-    /// Whether the writer sleeps: only then is waking it worth a system call.
-    sleeping: bool,
+    /// The writer sleeps until this many wait: only then is waking it worth a system call.
+    wake_at: Option<usize>,
 }
 
 impl<E> Queue<E> {
@@ -99,7 +102,7 @@ impl<E> Queue<E> {
             state: Mutex::new(State {
                 waiting: VecDeque::new(),
                 closing: None,
-                sleeping: false,
+                wake_at: None,
             }),
             arrived: Condvar::new(),
             room: Semaphore::new(CAPACITY),
@@ -124,13 +127,17 @@ impl<E> Queue<E> {
         if let Some(closing) = &state.closing {
             let refusals: Vec<_> = requests.iter().map(|_| closing.error(name)).collect();
             drop(state);
-            for (request, refusal) in requests.into_iter().zip(refusals) {
+            for (mut request, refusal) in requests.into_iter().zip(refusals) {
                 request.reply.send(Err(refusal));
             }
             return;
         }
         state.waiting.extend(requests);
-        if std::mem::take(&mut state.sleeping) {
+        if state
+            .wake_at
+            .is_some_and(|some| state.waiting.len() >= some)
+        {
+            state.wake_at = None;
             drop(state);
             self.arrived.notify_one();
         }
@@ -139,6 +146,25 @@ impl<E> Queue<E> {
     /// How many requests wait.
     pub(super) fn len(&self) -> usize {
         self.state().waiting.len()
+    }
+
+    /// Waits until this many wait, for as long as more keep coming: until none came for
+    /// `patience`, or for four times that long in all.
+    pub(super) fn gather(&self, expected: usize, patience: Duration) {
+        let mut state = self.state();
+        for _ in 0..4 {
+            let before = state.waiting.len();
+            if before >= expected || state.closing.is_some() {
+                return;
+            }
+            state.wake_at = Some(expected);
+            let woken = self.arrived.wait_timeout(state, patience);
+            state = woken.unwrap_or_else(PoisonError::into_inner).0;
+            state.wake_at = None;
+            if state.waiting.len() == before {
+                return;
+            }
+        }
     }
 
     /// Waits for something to do, until `due` at the latest.
@@ -155,14 +181,14 @@ impl<E> Queue<E> {
             if state.closing.is_some() {
                 return Next::Closed;
             }
-            state.sleeping = true;
+            state.wake_at = Some(1);
             state = match due.map(|due| due.saturating_duration_since(Instant::now())) {
                 None => self
                     .arrived
                     .wait(state)
                     .unwrap_or_else(PoisonError::into_inner),
                 Some(left) if left.is_zero() => {
-                    state.sleeping = false;
+                    state.wake_at = None;
                     return Next::Due;
                 }
                 Some(left) => {
@@ -170,7 +196,7 @@ impl<E> Queue<E> {
                     woken.unwrap_or_else(PoisonError::into_inner).0
                 }
             };
-            state.sleeping = false;
+            state.wake_at = None;
         }
     }
 
@@ -191,7 +217,7 @@ impl<E> Queue<E> {
         let mut state = self.state();
         let refused = std::mem::take(&mut state.waiting);
         drop(state);
-        for request in refused {
+        for mut request in refused {
             request.reply.send(Err(self.closed(name)));
         }
     }

@@ -3,11 +3,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::group::Overlay;
-use super::queue::{Next, Pending};
+use super::queue::{GROUP_COMMITS, Next, Pending};
 use super::shared::{Shared, panic_text};
 use crate::kv::{Change, Durability, Engine, Error, ErrorKind, Hub, Key, Result, Write};
 
@@ -15,14 +14,20 @@ use crate::kv::{Change, Durability, Engine, Error, ErrorKind, Hub, Key, Result, 
 /// grow with what it could not yet sync (redb's by some 60 KB a group).
 const UNSYNCED_GROUPS: usize = 1000;
 const UNSYNCED_BYTES: usize = 64 << 20;
-/// How often the writer makes way for other threads while no further caller comes back.
-const PATIENCE: usize = 8;
+/// How long the writer waits for a caller it has just answered, at most.
+const PATIENCE: Duration = Duration::from_micros(200);
+/// A shorter wait than this costs more than a group can save.
+const WORTHWHILE: Duration = Duration::from_micros(10);
 
 pub(super) struct Writer<E: Engine> {
     shared: Arc<Shared<E>>,
     hub: Hub,
     durability: Durability,
     unsynced: Option<Unsynced>,
+    /// How many callers there were when the last group was answered, waiting or answered.
+    expected: usize,
+    /// How long the last group took the engine.
+    took: Duration,
 }
 
 struct Unsynced {
@@ -41,6 +46,8 @@ impl<E: Engine> Writer<E> {
             hub,
             durability,
             unsynced: None,
+            expected: 0,
+            took: Duration::ZERO,
         }
     }
 
@@ -60,21 +67,15 @@ impl<E: Engine> Writer<E> {
     }
 
     fn serve(&mut self) {
-        let mut answered = 0;
         loop {
-            self.gather(answered);
-            answered = 0;
+            self.gather();
             let outcome = match self.shared.queue.next(self.due()) {
-                Next::Group { commits, bytes } => {
-                    answered = commits.len();
-                    self.group(commits, bytes)
-                }
-                Next::Delete(prefix, reply) => {
-                    let bytes = prefix.len();
-                    let done = self.apply(&[Write::DeletePrefix(prefix)], bytes);
+                Next::Group { commits, bytes } => self.group(commits, bytes),
+                Next::Delete(prefix, mut reply) => {
+                    let done = self.apply(&[Write::DeletePrefix(&prefix)], prefix.len());
                     self.settle(done, |answer| reply.send(answer))
                 }
-                Next::Transact(body, reply) => {
+                Next::Transact(body, mut reply) => {
                     let done = self.shared.call(body).map(|put| {
                         // Its sync took along everything before it.
                         self.unsynced = None;
@@ -94,38 +95,32 @@ impl<E: Engine> Writer<E> {
         }
     }
 
-    /// Callers who were just answered are back within microseconds: lets them, so that they
-    /// share the next sync instead of waiting out one that was begun for the first of them.
-    fn gather(&self, answered: usize) {
-        if answered < 2 {
-            return;
-        }
-        let mut waiting = self.shared.queue.len();
-        let mut patience = PATIENCE;
-        while waiting < answered && patience > 0 {
-            thread::yield_now();
-            let now = self.shared.queue.len();
-            if now == waiting {
-                patience -= 1;
-            } else {
-                patience = PATIENCE;
-            }
-            waiting = now;
+    /// Callers who were just answered are back within microseconds. Lets them, so that one sync
+    /// serves them together with those who wait already: else the two halves take turns, and
+    /// each syncs while the other waits.
+    fn gather(&mut self) {
+        let expected = std::mem::take(&mut self.expected).min(GROUP_COMMITS);
+        let patience = (self.took / 8).min(PATIENCE);
+        if expected > 1 && patience > WORTHWHILE {
+            self.shared.queue.gather(expected, patience);
         }
     }
 
     /// Applies a group and answers each of its callers.
-    fn group(&mut self, commits: Vec<Pending>, bytes: usize) -> Result<(), Failed> {
+    fn group(&mut self, mut commits: Vec<Pending>, bytes: usize) -> Result<(), Failed> {
         match self.attempt(&commits, bytes) {
             Ok(outcomes) => {
-                for (commit, outcome) in commits.into_iter().zip(outcomes) {
+                self.expected = self.shared.queue.len() + commits.len();
+                // By reference: what they changed is freed when all have been answered, while
+                // they are on their way back.
+                for (commit, outcome) in commits.iter_mut().zip(outcomes) {
                     commit.reply.send(outcome);
                 }
                 Ok(())
             }
             Err(error) if commits.len() > 1 && !is_fatal(&error) => self.one_by_one(commits),
             Err(error) => self.settle(Err(error), |answer| {
-                for commit in commits {
+                for commit in &mut commits {
                     commit.reply.send(answer.clone());
                 }
             }),
@@ -135,7 +130,7 @@ impl<E: Engine> Writer<E> {
     /// A group that failed as a whole: what was wrong with one commit must not fail the others.
     fn one_by_one(&mut self, commits: Vec<Pending>) -> Result<(), Failed> {
         let mut outcome = Ok(());
-        for commit in commits {
+        for mut commit in commits {
             if outcome.is_err() {
                 commit.reply.send(Err(self.shared.closed()));
             } else {
@@ -159,7 +154,7 @@ impl<E: Engine> Writer<E> {
             .iter()
             .map(|commit| overlay.commit(&commit.changes))
             .collect();
-        let writes = overlay.into_writes();
+        let writes = overlay.writes();
         if !writes.is_empty() {
             self.apply(&writes, bytes)?;
         }
@@ -167,7 +162,7 @@ impl<E: Engine> Writer<E> {
     }
 
     /// Has the engine apply these writes, with a sync if it is time for one, and tells watchers.
-    fn apply(&mut self, writes: &[Write], bytes: usize) -> Result<()> {
+    fn apply(&mut self, writes: &[Write<'_>], bytes: usize) -> Result<()> {
         let now = Instant::now();
         let (since, groups, bytes) = match &self.unsynced {
             None => (now, 1, bytes),
@@ -185,6 +180,7 @@ impl<E: Engine> Writer<E> {
                 Durability::Memory => false,
             };
         self.shared.call(|engine| engine.apply(writes, sync))?;
+        self.took = now.elapsed();
         self.unsynced = (!sync).then_some(Unsynced {
             since,
             groups,
@@ -246,9 +242,9 @@ fn is_fatal(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Unknown | ErrorKind::Closed)
 }
 
-fn put_key(write: &Write) -> Option<Key> {
+fn put_key(write: &Write<'_>) -> Option<Key> {
     match write {
-        Write::Put(object) => Some(object.key.clone()),
+        Write::Put { key, .. } => Some((*key).clone()),
         Write::Remove(_) | Write::DeletePrefix(_) => None,
     }
 }

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::kv::{
-    Direction, Durability, Embedded, Engine, Error, ErrorKind, Key, Limits, Object, Options, Range,
-    Result, Transaction, Transactional, Write,
+    Direction, Durability, Embedded, Engine, Error, ErrorKind, Key, Limits, Options, Range, Result,
+    Transaction, Transactional, Write,
 };
 
 type Objects = BTreeMap<Key, Bytes>;
@@ -138,11 +138,11 @@ pub(super) const LIMITS: Limits = Limits {
     commit_changes: 1000,
 };
 
-fn write(objects: &mut Objects, writes: &[Write]) {
+fn write(objects: &mut Objects, writes: &[Write<'_>]) {
     for write in writes {
         match write {
-            Write::Put(Object { key, value }) => drop(objects.insert(key.clone(), value.clone())),
-            Write::Remove(key) => drop(objects.remove(key)),
+            Write::Put { key, value } => drop(objects.insert((*key).clone(), (*value).clone())),
+            Write::Remove(key) => drop(objects.remove(*key)),
             Write::DeletePrefix(prefix) => objects.retain(|key, _| !key.starts_with(prefix)),
         }
     }
@@ -185,7 +185,7 @@ impl Engine for Fake {
         Ok(())
     }
 
-    fn apply(&self, writes: &[Write], sync: bool) -> Result<()> {
+    fn apply(&self, writes: &[Write<'_>], sync: bool) -> Result<()> {
         if let Some(gate) = &*self.0.gate.lock().unwrap() {
             gate.wait();
         }
@@ -196,7 +196,8 @@ impl Engine for Fake {
             None => {}
         }
         if let Some((poison, kind)) = &*self.0.poisonous.lock().unwrap() {
-            let bad = |write: &Write| matches!(write, Write::Put(put) if put.value == *poison);
+            let bad =
+                |write: &Write<'_>| matches!(write, Write::Put { value, .. } if *value == poison);
             if writes.iter().any(bad) {
                 return Err(Error::new(kind.clone(), "told to fail on this value"));
             }
@@ -241,11 +242,11 @@ impl Transaction for FakeTransaction {
         Ok(())
     }
 
-    fn write(&mut self, writes: &[Write]) -> Result<()> {
+    fn write(&mut self, writes: &[Write<'_>]) -> Result<()> {
         write(&mut self.objects, writes);
         self.put
             .extend(writes.iter().filter_map(|write| match write {
-                Write::Put(object) => Some(object.key.clone()),
+                Write::Put { key, .. } => Some((*key).clone()),
                 _ => None,
             }));
         Ok(())
