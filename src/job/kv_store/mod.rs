@@ -5,7 +5,9 @@
 //! | `planner` | the task that plans operations together and commits them |
 //! | `request` | what callers send to it, and how they are answered |
 //! | `queue`, `state`, `logs` | the traits of a job store, one file each |
+//! | `list` | the queue in claim order |
 
+mod list;
 mod logs;
 mod options;
 mod planner;

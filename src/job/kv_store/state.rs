@@ -4,9 +4,7 @@ use async_trait::async_trait;
 
 use super::KvStore;
 use crate::clock::Timestamp;
-use crate::encoding::tuple::{Reader, Tuple};
 use crate::job::header::{self, Arguments, Header, StoredStep};
-use crate::job::keys::{KeySpace, Position, Waiting, behind};
 use crate::job::ops::quarantine::Record;
 use crate::job::{
     Cursor, Error, Job, JobId, Page, Quarantined, Query, Result, State, StateStore, Stats, Step,
@@ -14,16 +12,17 @@ use crate::job::{
 use crate::kv::{self, ErrorKind, Key, Object, Scan};
 
 /// Headers read at once.
-const PAGE: usize = 256;
+pub(super) const PAGE: usize = 256;
 /// The most headers one page of answers looks at: a page may have fewer answers than asked for.
 const MOST_LOOKED_AT: usize = 10_000;
-/// Lanes merged by one page of a list.
-const MOST_LANES: usize = 1024;
 
 impl KvStore {
     /// The jobs of these headers, with their arguments, in one trip; each may turn out to be
     /// unreadable.
-    async fn with_arguments(&self, found: Vec<(JobId, Header)>) -> Result<Vec<Result<Job>>> {
+    pub(super) async fn with_arguments(
+        &self,
+        found: Vec<(JobId, Header)>,
+    ) -> Result<Vec<Result<Job>>> {
         let now = self.clock().now();
         let stored: Vec<Key> = found
             .iter()
@@ -164,160 +163,6 @@ impl KvStore {
             && query.before.is_none_or(|before| created < before)
             && header.phase != header::Phase::Deleting
     }
-
-    /// Waiting jobs in claim order: the lanes of `ready` and what is due of `scheduled` merged, then
-    /// the rest of `scheduled`.
-    pub(super) async fn list_waiting(
-        &self,
-        limit: usize,
-        cursor: Option<Cursor>,
-    ) -> Result<Page<Job>> {
-        let limit = limit.clamp(1, Query::MAX_LIMIT);
-        let from = match &cursor {
-            Some(cursor) => ListCursor::read(cursor)?,
-            None => ListCursor::Ready(Position::default()),
-        };
-        let mut ids = Vec::new();
-        let mut next = None;
-        let mut rest = None;
-        match from {
-            ListCursor::Ready(position) => {
-                let now = self.clock().now();
-                // In this order, what a claim promotes meanwhile is seen twice, not missed.
-                let mut found = self.due_after(&position, now, limit).await?;
-                let (ready, mut more) = self.ready_after(&position, limit).await?;
-                found.extend(ready);
-                found.sort_unstable();
-                found.dedup();
-                more |= found.len() > limit;
-                found.truncate(limit);
-                let behind_due = self.0.keys.scheduled_after(now);
-                next = more.then(|| found.last().map(|(at, _)| ListCursor::Ready(at.clone())));
-                ids.extend(found.into_iter().map(|(_, id)| id));
-                if next.is_none() && ids.len() < limit {
-                    rest = Some(behind_due);
-                } else if next.is_none() {
-                    next = Some(Some(ListCursor::Scheduled(behind_due)));
-                }
-            }
-            ListCursor::Scheduled(key) => rest = Some(key),
-        }
-        if let Some(after) = rest {
-            let scan = Scan::prefix(self.0.keys.scheduled_all())
-                .after(kv::Cursor::after(after))
-                .limit(limit - ids.len())
-                .keys_only();
-            let page = self.0.store.scan(scan).await?;
-            for object in &page.objects {
-                match self.0.keys.read_scheduled(&object.key) {
-                    Ok((_, id)) => ids.push(id),
-                    Err(error) => tracing::warn!("left out: {error}"),
-                }
-            }
-            next = page
-                .next
-                .map(|next| Some(ListCursor::Scheduled(next.key().clone())));
-        }
-        let keys: Vec<Key> = ids.iter().map(|id| self.0.keys.job(*id)).collect();
-        let objects = if keys.is_empty() {
-            Vec::new()
-        } else {
-            self.0.store.get_many(&keys).await?
-        };
-        let mut found = Vec::with_capacity(ids.len());
-        for (id, object) in ids.into_iter().zip(objects) {
-            let Some(object) = object else { continue };
-            match Header::decode(&object.key, &object.value) {
-                // It may have left the queue between the two reads.
-                Ok(header) if header.phase == header::Phase::Waiting => found.push((id, header)),
-                Ok(_) => {}
-                Err(error) => tracing::warn!("left out: {error}"),
-            }
-        }
-        let next = next.flatten().map(|next| next.write());
-        let jobs = readable(self.with_arguments(found).await?)?;
-        Ok(Page::new(jobs, next))
-    }
-
-    /// The jobs behind a position that are due, but were not moved to their lanes yet: the first
-    /// `limit` of them, and one more.
-    async fn due_after(
-        &self,
-        after: &Position,
-        now: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<(Position, JobId)>> {
-        let mut found = Vec::new();
-        let mut scan = Scan::prefix(self.0.keys.scheduled_all()).limit(PAGE);
-        loop {
-            let page = self.0.store.scan(scan.clone()).await?;
-            let mut rest = page.next;
-            for object in &page.objects {
-                let Ok((run_at, id)) = self.0.keys.read_scheduled(&object.key) else {
-                    continue;
-                };
-                if run_at > now {
-                    rest = None;
-                    break;
-                }
-                let priority = header::decode_or_default::<Waiting>(object).priority;
-                let at = KeySpace::position(priority, run_at, id);
-                if at > *after {
-                    found.push((at, id));
-                }
-            }
-            // However many are due, no more are kept than the answer needs.
-            found.sort_unstable();
-            found.truncate(limit + 1);
-            match rest {
-                Some(next) => scan = scan.after(next),
-                None => return Ok(found),
-            }
-        }
-    }
-
-    /// The jobs of all lanes behind a position, in claim order, and whether more follow.
-    async fn ready_after(
-        &self,
-        after: &Position,
-        limit: usize,
-    ) -> Result<(Vec<(Position, JobId)>, bool)> {
-        let (mut found, mut more, mut lanes) = (Vec::new(), false, 0);
-        let mut skip = None;
-        while lanes < MOST_LANES {
-            let scan = Scan::prefix(self.0.keys.ready_all())
-                .after(skip.take())
-                .limit(1)
-                .keys_only();
-            let page = self.0.store.scan(scan).await?;
-            let Some(first) = page.objects.first() else {
-                break;
-            };
-            let Ok(ready) = self.0.keys.read_ready(&first.key) else {
-                skip = Some(kv::Cursor::after(first.key.clone()));
-                continue;
-            };
-            lanes += 1;
-            let prefix = first.key.as_bytes().split_at(ready.lane_len).0;
-            skip = Some(behind(prefix));
-            let scan = Scan::prefix(prefix)
-                .after((!after.is_empty()).then(|| kv::Cursor::after([prefix, after].concat())))
-                .limit(limit)
-                .keys_only();
-            let page = self.0.store.scan(scan).await?;
-            more |= page.next.is_some();
-            for object in page.objects {
-                if let Ok(ready) = self.0.keys.read_ready(&object.key) {
-                    let at = object.key.as_bytes().split_at(ready.lane_len).1.into();
-                    found.push((at, ready.id));
-                }
-            }
-        }
-        found.sort_unstable();
-        more |= found.len() > limit;
-        found.truncate(limit);
-        Ok((found, more))
-    }
 }
 
 /// Leaves out what cannot be read, and says so: it must not stand in the way of the others.
@@ -337,39 +182,7 @@ pub(super) fn readable<T>(answers: impl IntoIterator<Item = Result<T>>) -> Resul
     Ok(found)
 }
 
-/// Where a page of the list begins.
-enum ListCursor {
-    Ready(Position),
-    Scheduled(Key),
-}
-
-impl ListCursor {
-    fn read(cursor: &Cursor) -> Result<Self> {
-        let bytes = cursor.to_bytes().ok_or_else(|| bad_cursor(cursor))?;
-        let mut reader = Reader::new(&bytes);
-        let read = (|| {
-            let scheduled = reader.read_bool()?;
-            let rest = reader.read_bytes()?.into_owned();
-            reader.finish()?;
-            Ok::<_, crate::encoding::tuple::DecodeError>((scheduled, rest))
-        })();
-        match read {
-            Ok((true, key)) => Ok(Self::Scheduled(key.into())),
-            Ok((false, position)) => Ok(Self::Ready(position.into())),
-            Err(_) => Err(bad_cursor(cursor)),
-        }
-    }
-
-    fn write(&self) -> Cursor {
-        let tuple = match self {
-            Self::Ready(position) => Tuple::new().bool(false).bytes(position),
-            Self::Scheduled(key) => Tuple::new().bool(true).bytes(key.as_bytes()),
-        };
-        Cursor::from_bytes(&tuple.finish())
-    }
-}
-
-fn bad_cursor(cursor: &Cursor) -> Error {
+pub(super) fn bad_cursor(cursor: &Cursor) -> Error {
     Error::invalid(
         "bad-cursor",
         format!("the cursor {cursor} does not belong to this query"),
