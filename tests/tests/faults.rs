@@ -322,8 +322,8 @@ async fn check_all_completed(jobs: &KvStore, count: u64) {
     let page = jobs.lookup(&Query::new().limit(50)).await.unwrap();
     for job in page.items {
         let steps = jobs.history(job.id).await.unwrap();
-        let states: Vec<State> = steps.iter().map(|step| step.state).collect();
-        assert_eq!(states, [State::Created, State::Running, State::Completed]);
+        let life: Vec<State> = steps.iter().map(|step| step.state).collect();
+        assert_eq!(life, [State::Created, State::Running, State::Completed]);
     }
     assert!(jobs.list(1, None).await.unwrap().items.is_empty());
 }

@@ -42,17 +42,17 @@ on_every_store![
     a_retried_job_has_all_its_attempts_again,
 ];
 
-fn lost<T: Debug>(answer: Result<T, Error>) {
+fn lost<T: Debug>(answer: &Result<T, Error>) {
     assert!(matches!(answer, Err(Error::LeaseLost { .. })), "{answer:?}");
 }
 
 /// Every operation that states a lease must refuse this one and change nothing.
 async fn is_lost(f: &Fixture, lease: &Lease) {
     let before = f.raw(Vec::new()).await;
-    lost(f.jobs.complete(lease).await);
-    lost(f.jobs.fail(lease, Failure::new("late")).await);
-    lost(f.jobs.snooze(lease, f.now()).await);
-    lost(f.jobs.abandon(lease).await);
+    lost(&f.jobs.complete(lease).await);
+    lost(&f.jobs.fail(lease, Failure::new("late")).await);
+    lost(&f.jobs.snooze(lease, f.now()).await);
+    lost(&f.jobs.abandon(lease).await);
     let beats = f
         .jobs
         .heartbeat(std::slice::from_ref(lease), Duration::from_secs(9));

@@ -163,7 +163,7 @@ async fn a_line_that_is_too_large_is_refused(f: Fixture) {
         match line.await {
             Ok(()) => assert!(fits),
             Err(Error::Invalid { code, .. }) => {
-                assert_eq!((fits, code), (false, "log-line-too-large"))
+                assert_eq!((fits, code), (false, "log-line-too-large"));
             }
             Err(error) => panic!("{error}"),
         }
@@ -202,22 +202,23 @@ async fn lines_of_two_stores_are_all_kept(f: Fixture) {
     assert_eq!(read(&f, LogQuery::new(id)).await.len(), 20);
 }
 
+fn stopped<T: std::fmt::Debug>(answer: &Result<T, Error>) {
+    assert!(matches!(answer, Err(Error::Stopped)), "{answer:?}");
+}
+
 async fn a_stopped_store_says_so(f: Fixture) {
     let id = f.add("t").await.id;
     let claimed = f.claim_one().await;
     f.jobs.stop().await.unwrap();
-    fn stopped<T: std::fmt::Debug>(answer: Result<T, Error>) {
-        assert!(matches!(answer, Err(Error::Stopped)), "{answer:?}");
-    }
-    stopped(f.jobs.enqueue(text("t", "")).await);
-    stopped(f.jobs.enqueue_many(vec![text("t", "")]).await);
-    stopped(f.jobs.claim(Claim::new("w")).await);
-    stopped(f.jobs.complete(&claimed.lease).await);
-    stopped(f.jobs.abandon(&claimed.lease).await);
-    stopped(f.jobs.expire().await);
-    stopped(f.jobs.cancel(&Query::new()).await);
+    stopped(&f.jobs.enqueue(text("t", "")).await);
+    stopped(&f.jobs.enqueue_many(vec![text("t", "")]).await);
+    stopped(&f.jobs.claim(Claim::new("w")).await);
+    stopped(&f.jobs.complete(&claimed.lease).await);
+    stopped(&f.jobs.abandon(&claimed.lease).await);
+    stopped(&f.jobs.expire().await);
+    stopped(&f.jobs.cancel(&Query::new()).await);
     let fields = BTreeMap::new();
-    stopped(f.jobs.log(id, Level::Info, String::new(), fields).await);
+    stopped(&f.jobs.log(id, Level::Info, String::new(), fields).await);
     // The store below goes on, and so does a job store that is opened again.
     let again = f.another().await;
     again.complete(&claimed.lease).await.unwrap();

@@ -385,12 +385,12 @@ async fn stats_count_by_state_and_task(f: Fixture) {
     f.enqueue(text("b", "").run_at(f.in_seconds(9))).await;
     let stats = f.jobs.stats().await.unwrap();
     assert_eq!(stats.total, 4);
-    let states = [
+    let expected = [
         (State::Scheduled, 1),
         (State::Ready, 2),
         (State::Completed, 1),
     ];
-    assert_eq!(stats.states, BTreeMap::from(states));
+    assert_eq!(stats.states, BTreeMap::from(expected));
     let of_b = BTreeMap::from([(State::Scheduled, 1), (State::Ready, 1)]);
     assert_eq!(stats.tasks["b"], of_b);
     assert_eq!(

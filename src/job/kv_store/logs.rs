@@ -8,6 +8,7 @@ use super::KvStore;
 use super::request::Request;
 use crate::job::header;
 use crate::job::log::StoredLine;
+use crate::job::ops::settle::Settle;
 use crate::job::{Cursor, Error, JobId, Level, LogLine, LogQuery, LogStore, Page, Result};
 use crate::kv::{self, Key, Scan};
 
@@ -48,6 +49,11 @@ impl LogStore for KvStore {
     }
 
     async fn logs(&self, query: &LogQuery) -> Result<Page<LogLine>> {
+        // What was logged before is read. A store that is stopped has nothing left to store.
+        match self.run(Settle).await {
+            Ok(()) | Err(Error::Stopped) => {}
+            Err(error) => return Err(error),
+        }
         let mut scan = Scan::prefix(self.0.keys.logs(query.id));
         if let Some(cursor) = &query.cursor {
             let key = cursor

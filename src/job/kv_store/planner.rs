@@ -224,8 +224,17 @@ impl Planner {
             view.put(key.clone(), line.clone());
             fit += 1;
         }
-        // The others stay in the group, for it may be planned again.
-        waiting.lines.extend(group.lines.drain(fit..));
+        // Those that were put stay in the group, for it may be planned again. If they fill the
+        // commit, what was called behind the others waits with them.
+        if fit < group.lines.len() {
+            waiting.lines.extend(group.lines.drain(fit..));
+            for operation in group.operations.drain(..).rev() {
+                waiting.operations.push_front(operation);
+            }
+            for claim in group.claims.drain(..).rev() {
+                waiting.claims.push_front(claim);
+            }
+        }
         let reads: Vec<Key> = group
             .operations
             .iter()

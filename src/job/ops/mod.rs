@@ -15,6 +15,7 @@ pub(in crate::job) mod promote;
 pub(in crate::job) mod purge;
 pub(in crate::job) mod quarantine;
 pub(in crate::job) mod retry;
+pub(in crate::job) mod settle;
 pub(in crate::job) mod snooze;
 
 use async_trait::async_trait;
