@@ -1,0 +1,364 @@
+//! What may be said on the command line.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{ArgGroup, Parser, Subcommand};
+use kvjob::clock::Timestamp;
+use kvjob::job::{Cursor, JobId, Query, State};
+
+use crate::duration;
+
+/// Works off a file of jobs, and looks at and steers a job store.
+#[derive(Debug, Parser)]
+#[command(
+    name = "kvjob",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
+#[command(after_help = "\
+Examples:
+  kvjob run jobs.jsonl --exec ./do-it.sh        work off a file, 1 job a line
+  kvjob enqueue send-mail '{\"to\":\"ada\"}'        add a job
+  kvjob list --state failed                     what went wrong
+  kvjob show ID                                 one job, its history and its log
+
+Exit status: 0 all is well; 1 some jobs failed, or some of what was named is not there;
+2 a mistake in the arguments, or the store failed; 130 stopped by a signal.")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Global {
+    /// Where the jobs are kept: SCHEME:PATH, see `kvjob backends`.
+    #[arg(long, global = true, env = "KVJOB_STORE", hide_env_values = true)]
+    #[arg(value_name = "URL", default_value = crate::store::DEFAULT)]
+    pub(crate) store: String,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Run(Run),
+    Enqueue(Enqueue),
+    List(List),
+    Show(Show),
+    Stats(Stats),
+    Retry(Retry),
+    Cancel(Cancel),
+    Purge(Purge),
+    Backends(Backends),
+    /// Kills what a killed kvjob left running; started by kvjob itself.
+    #[command(name = crate::exec::GUARD, hide = true)]
+    Guard,
+}
+
+/// What `kvjob run --help` begins with, as it stands.
+const RUN: &str = "\
+Work off a file of jobs with a command, until each of them has ended.
+
+A line of the file is a JSON object:
+
+  {\"task\": \"send-mail\", \"payload\": {\"to\": \"ada\"}}
+
+and may also have \"key\", \"priority\" (lower runs first), \"run_at\" (RFC 3339) and
+\"max_attempts\". Blank lines are skipped. A line that is wrong is reported and counted as
+failed; the others run.
+
+Each line is a job once: the same file again, also after a crash, adds nothing twice. A line
+is known by its \"key\", else by its text and by how many equal lines stand before it. Options
+are kept with a job when it is added.
+
+COMMAND is run by `sh -c` for each attempt, with the payload and a line end on its standard
+input, and with KVJOB_ID, KVJOB_TASK and KVJOB_ATTEMPT in its environment. An exit status
+other than 0 is a failed attempt. What it prints goes to the job's log, the last 64 KiB of an
+attempt. Whatever it leaves running when it exits is killed.
+
+Other jobs of the same store run too while there is room.
+
+Ctrl-C (or SIGTERM) finishes what runs and stops; again, and it is killed and given back. The
+same command goes on from there.";
+
+/// `kvjob run`.
+#[derive(Debug, clap::Args)]
+#[command(
+    about = "Work off a file of jobs with a command, until each of them has ended",
+    long_about = RUN,
+    after_help = "\
+Examples:
+  kvjob run jobs.jsonl --exec 'jq -r .to | xargs ./send-mail.sh'
+  kvjob run jobs.jsonl --exec ./do-it.sh -j 16 --timeout 30s --max-attempts 5
+  make-jobs | kvjob run - --exec ./do-it.sh --json
+
+Exit status: 0 every line's job completed; 1 some failed, or some lines are wrong;
+2 a mistake in the arguments, or the store failed; 130 stopped by a signal."
+)]
+pub(crate) struct Run {
+    /// The file, one job a line; - for standard input.
+    #[arg(value_name = "JOBS.jsonl")]
+    pub(crate) file: PathBuf,
+    /// What does a job.
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) exec: String,
+    /// How many run at a time [default: one a processor].
+    #[arg(short = 'j', long, value_name = "N")]
+    pub(crate) jobs: Option<NonZeroUsize>,
+    /// The most attempts for a job whose line does not say.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_attempts: u32,
+    /// The wait after a first failed attempt; then it doubles, up to 30s.
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration::parse)]
+    pub(crate) backoff: Duration,
+    /// How long an attempt may take; then it is killed and counts as failed [default: any time].
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse_positive)]
+    pub(crate) timeout: Option<Duration>,
+}
+
+/// Add a job, and print its id.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kvjob enqueue send-mail '{\"to\":\"ada\"}'
+  kvjob enqueue report --in 2h --max-attempts 5
+  kvjob enqueue sync '\"acct-1\"' --key sync/acct-1     not twice while one is waiting
+  generate-payload | kvjob enqueue resize -")]
+pub(crate) struct Enqueue {
+    /// What kind of job it is.
+    pub(crate) task: String,
+    /// JSON; - reads it from standard input.
+    #[arg(default_value = "null", allow_negative_numbers = true)]
+    pub(crate) payload: String,
+    /// While a job has this key, adding another with it changes nothing and prints that one's id.
+    #[arg(long)]
+    pub(crate) key: Option<String>,
+    /// Keep the key taken after the job has completed, until it is purged.
+    #[arg(long, requires = "key")]
+    pub(crate) retain: bool,
+    /// Lower runs first.
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
+    pub(crate) priority: i16,
+    /// Not before this time, as in RFC 3339: 2026-11-21T08:30:00Z.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) run_at: Option<Timestamp>,
+    /// Not before this long from now.
+    #[arg(long = "in", value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(conflicts_with = "run_at")]
+    pub(crate) delay: Option<Duration>,
+    /// The most attempts.
+    #[arg(long, value_name = "N", default_value_t = kvjob::job::DEFAULT_MAX_ATTEMPTS)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_attempts: u32,
+    /// How long an attempt may take [default: any time].
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse_positive)]
+    pub(crate) timeout: Option<Duration>,
+    /// The wait after a first failed attempt; then it doubles, up to 30s (or to itself) [default:
+    /// from seconds at first to 6 hours after the tenth].
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub(crate) backoff: Option<Duration>,
+}
+
+/// List jobs, in the order in which they were added.
+///
+/// If only failed, canceled or timed-out ones are asked for: in the order in which they ended.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kvjob list --state failed,timed_out
+  kvjob list --task send-mail --all
+  kvjob list --all --json | jq -r 'select(.attempts > 1) | .id'
+
+With --json each job is a line of its own.")]
+pub(crate) struct List {
+    /// Only jobs in this state; may be given more than once.
+    #[arg(long, value_parser = states(&State::ALL), value_delimiter = ',')]
+    pub(crate) state: Vec<State>,
+    /// Only jobs of this task.
+    #[arg(long)]
+    pub(crate) task: Option<String>,
+    /// At most this many.
+    #[arg(long, value_name = "N", default_value = "50")]
+    pub(crate) limit: NonZeroUsize,
+    /// However many there are.
+    #[arg(long, conflicts_with = "limit")]
+    pub(crate) all: bool,
+    /// Go on where a list ended; it says how.
+    #[arg(long)]
+    pub(crate) cursor: Option<Cursor>,
+}
+
+/// Show one job: its fields, its history and its log.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kvjob show 0197a2c4-7c1e-7d3a-9b6e-3f2a1c5d8e90
+  kvjob show ID --json | jq -r '.logs[].message'
+
+With --json it is one object: {\"job\", \"history\", \"logs\"}.")]
+pub(crate) struct Show {
+    /// The job.
+    pub(crate) id: JobId,
+}
+
+/// Count the jobs by state and task, and report what could not be read.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kvjob stats
+  kvjob stats --json | jq .states.failed")]
+pub(crate) struct Stats {}
+
+/// Let failed, timed-out and canceled jobs run again, with all their attempts.
+#[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("which").required(true).multiple(true), after_help = "\
+Examples:
+  kvjob retry 0197a2c4-7c1e-7d3a-9b6e-3f2a1c5d8e90
+  kvjob retry --state failed --task send-mail
+  kvjob retry --all
+
+With --json each job that was changed is a line of its own.")]
+pub(crate) struct Retry {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// Those in this state; may be given more than once.
+    #[arg(long, group = "which", value_parser = states(&REVIVABLE), value_delimiter = ',')]
+    pub(crate) state: Vec<State>,
+}
+
+/// Call off jobs: waiting ones end at once, running ones are asked to stop.
+#[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("which").required(true).multiple(true), after_help = "\
+Examples:
+  kvjob cancel 0197a2c4-7c1e-7d3a-9b6e-3f2a1c5d8e90
+  kvjob cancel --state scheduled --task report
+  kvjob cancel --all
+
+With --json each job that was changed is a line of its own.")]
+pub(crate) struct Cancel {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// Those in this state; may be given more than once.
+    #[arg(long, group = "which", value_parser = states(&ACTIVE), value_delimiter = ',')]
+    pub(crate) state: Vec<State>,
+}
+
+/// Remove jobs that have ended, with their history, payload and log.
+///
+/// Waiting and running jobs are never removed: cancel them first.
+#[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("which").required(true).multiple(true), after_help = "\
+Examples:
+  kvjob purge --state completed --older-than 7d
+  kvjob purge 0197a2c4-7c1e-7d3a-9b6e-3f2a1c5d8e90
+  kvjob purge --all                             everything that has ended
+
+With --json each job that was removed is a line of its own: {\"id\"}.
+
+A purged job is forgotten: `kvjob run` would run its line again.")]
+pub(crate) struct Purge {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// Those in this state; may be given more than once.
+    #[arg(long, group = "which", value_parser = states(&FINAL), value_delimiter = ',')]
+    pub(crate) state: Vec<State>,
+    /// Those added longer ago than this.
+    #[arg(long, group = "which", value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(conflicts_with = "ids")]
+    pub(crate) older_than: Option<Duration>,
+}
+
+/// List what a store can be, and how its URL looks.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kvjob backends
+  kvjob list --store redb:/var/lib/app/jobs.redb
+  KVJOB_STORE=redb:jobs.redb kvjob stats")]
+pub(crate) struct Backends {}
+
+/// What selects jobs for a change. What is not said matches all, but something must be said.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Which {
+    /// These jobs.
+    #[arg(value_name = "ID", group = "which", conflicts_with_all = ["state", "task", "all"])]
+    pub(crate) ids: Vec<JobId>,
+    /// Those of this task.
+    #[arg(long, group = "which")]
+    pub(crate) task: Option<String>,
+    /// All for which it can be done.
+    #[arg(long, group = "which", conflicts_with_all = ["state", "task"])]
+    pub(crate) all: bool,
+}
+
+impl Which {
+    /// The query for what was selected otherwise than by id, in one of these states.
+    pub(crate) fn query(&self, asked: &[State], otherwise: &[State]) -> Query {
+        let states = if asked.is_empty() { otherwise } else { asked };
+        let query = Query::new().states(states.iter().copied());
+        match &self.task {
+            Some(task) => query.task(task),
+            None => query,
+        }
+    }
+}
+
+/// What can be retried.
+pub(crate) const REVIVABLE: [State; 3] = [State::Failed, State::TimedOut, State::Canceled];
+/// What can be canceled.
+pub(crate) const ACTIVE: [State; 3] = [State::Scheduled, State::Ready, State::Running];
+/// What can be purged.
+pub(crate) const FINAL: [State; 5] = [
+    State::Completed,
+    State::Failed,
+    State::Canceled,
+    State::TimedOut,
+    State::Taken,
+];
+
+/// Reads one of these states.
+fn states(known: &'static [State]) -> impl TypedValueParser<Value = State> {
+    let names = known.iter().map(|state| {
+        let name = PossibleValue::new(state.as_str());
+        match state {
+            State::TimedOut => name.alias("timed-out"),
+            _ => name,
+        }
+    });
+    PossibleValuesParser::new(names).try_map(|name: String| {
+        let name = name.replace('-', "_");
+        let found = State::ALL.into_iter().find(|state| state.as_str() == name);
+        found.ok_or("unknown state")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_arguments_do_not_contradict_each_other() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn nothing_is_changed_without_saying_what() {
+        for command in ["retry", "cancel", "purge"] {
+            assert!(Args::try_parse_from(["kvjob", command]).is_err());
+            assert!(Args::try_parse_from(["kvjob", command, "--all"]).is_ok());
+            assert!(Args::try_parse_from(["kvjob", command, "--task", "t"]).is_ok());
+            assert!(Args::try_parse_from(["kvjob", command, "--all", "--task", "t"]).is_err());
+        }
+        assert!(Args::try_parse_from(["kvjob", "purge", "--older-than", "7d"]).is_ok());
+        assert!(Args::try_parse_from(["kvjob", "purge", "--state", "ready"]).is_err());
+    }
+}

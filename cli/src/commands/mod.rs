@@ -1,0 +1,49 @@
+//! The commands, a file each.
+
+mod backends;
+mod bulk;
+mod cancel;
+mod enqueue;
+mod list;
+mod purge;
+mod retry;
+mod run;
+mod show;
+mod stats;
+
+use std::io;
+use std::process::ExitCode;
+
+use crate::args::{Args, Command};
+use crate::error::{Error, Result};
+use crate::exec;
+
+/// Some of what was asked for was not to be had, or some jobs failed.
+const NOT_ALL: u8 = 1;
+
+/// Runs what was asked for.
+pub(crate) fn dispatch(args: Args) -> Result<ExitCode> {
+    if matches!(args.command, Command::Guard) {
+        exec::watch_over(io::stdin().lock());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::caused("could not start", error))?;
+    let global = args.global;
+    runtime.block_on(async {
+        match args.command {
+            Command::Run(args) => run::run(&global, args).await,
+            Command::Enqueue(args) => enqueue::run(&global, args).await,
+            Command::List(args) => list::run(&global, args).await,
+            Command::Show(args) => show::run(&global, &args).await,
+            Command::Stats(_) => stats::run(&global).await,
+            Command::Retry(args) => retry::run(&global, &args).await,
+            Command::Cancel(args) => cancel::run(&global, &args).await,
+            Command::Purge(args) => purge::run(&global, &args).await,
+            Command::Backends(_) => backends::run(&global),
+            Command::Guard => Ok(ExitCode::SUCCESS),
+        }
+    })
+}

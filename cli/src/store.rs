@@ -1,0 +1,106 @@
+//! Opening and closing the store a command works on.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use kvjob::job::{self, KvStore, Options};
+use kvjob::kv::{self, ErrorKind};
+use kvjob_any::StoreUrl;
+
+use crate::args::Global;
+use crate::error::{Error, Result};
+
+/// The store where none is named.
+pub(crate) const DEFAULT: &str = "redb:./kvjob.redb";
+
+/// Whether a store that is not there is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Missing {
+    Create,
+    Refuse,
+}
+
+/// A store that was opened.
+pub(crate) struct Opened {
+    below: Arc<dyn kv::Store>,
+    pub(crate) jobs: Arc<dyn job::Store>,
+}
+
+impl Opened {
+    pub(crate) async fn open(global: &Global, missing: Missing) -> Result<Self> {
+        let url: StoreUrl = global.store.parse()?;
+        if missing == Missing::Refuse {
+            refuse_missing(&url, global)?;
+        }
+        let below = url.open().await.map_err(|error| {
+            let in_use = *error.kind() == ErrorKind::InUse;
+            match Error::from(error) {
+                error if in_use => error.advice("Wait for it to end, or stop it."),
+                error => error,
+            }
+        })?;
+        let mut options = Options::default();
+        if let Some(namespace) = &url.namespace {
+            options = options.namespace(namespace);
+        }
+        match KvStore::open(below.clone(), options).await {
+            Ok(jobs) => Ok(Self {
+                below,
+                jobs: Arc::new(jobs),
+            }),
+            Err(error) => {
+                // What stopped it from opening is what matters.
+                let _ = below.stop().await;
+                let message = format!("could not read the jobs in {}", global.store);
+                Err(Error::caused(message, error))
+            }
+        }
+    }
+
+    /// Stores what is still on its way, and closes the files.
+    pub(crate) async fn close(self) -> Result<()> {
+        let stopped = self.jobs.stop().await;
+        self.below.stop().await?;
+        Ok(stopped?)
+    }
+}
+
+/// A look at a store must not make one.
+fn refuse_missing(url: &StoreUrl, global: &Global) -> Result<()> {
+    if !is_on_disk(&url.scheme) || url.path.is_empty() || Path::new(&url.path).exists() {
+        return Ok(());
+    }
+    let error = Error::new(format!("there is no store at {}", url.path));
+    Err(error.advice(format!(
+        "`kvjob enqueue` and `kvjob run` make one; --store or KVJOB_STORE names another than {}.",
+        global.store
+    )))
+}
+
+/// Whether the URLs of a backend name a path.
+fn is_on_disk(scheme: &str) -> bool {
+    let backends = kvjob_any::backends();
+    let mut named = backends.iter().filter(|backend| backend.name == scheme);
+    named.any(|backend| backend.url.contains("PATH"))
+}
+
+/// A command to go on with, on the same store.
+pub(crate) fn command(global: &Global, words: &str) -> String {
+    if global.store == DEFAULT || std::env::var("KVJOB_STORE").as_deref() == Ok(&global.store) {
+        format!("kvjob {words}")
+    } else {
+        format!("kvjob {words} --store '{}'", global.store)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_on_disk_is_known() {
+        assert!(is_on_disk("redb"));
+        assert!(!is_on_disk("memory"));
+        assert!(!is_on_disk("redis"));
+    }
+}

@@ -1,0 +1,434 @@
+//! The commands that look at a store and steer it, plain and in JSON.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+mod common;
+
+use std::io::{BufRead as _, BufReader};
+
+use common::{Answer, Place};
+use serde_json::Value;
+
+/// A store with one job that completed, two that failed, one that is due and one that is
+/// scheduled.
+fn furnished() -> Place {
+    let place = Place::new();
+    let input = r#"{"task":"good","payload":{"n":1}}
+{"task":"bad","payload":{"n":2},"max_attempts":1}
+{"task":"worse","payload":{"n":3},"max_attempts":1}
+"#;
+    let exec = r#"[ "$KVJOB_TASK" = good ] && echo fine || { echo "it broke" >&2; exit 1; }"#;
+    let answer = place.fed(&["run", "-", "--exec", exec], input);
+    assert_eq!(answer.code, Some(1), "{answer:?}");
+    place.ok(&["enqueue", "due", "[4]"]);
+    place.ok(&["enqueue", "later", "--in", "1h"]);
+    place
+}
+
+fn tasks(jobs: &[Value]) -> Vec<&str> {
+    jobs.iter()
+        .map(|job| job["task"].as_str().unwrap())
+        .collect()
+}
+
+fn id(job: &Value) -> String {
+    job["id"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn enqueue_prints_the_id_and_keeps_what_was_said() {
+    let place = Place::new();
+    let id = place.ok(&["enqueue", "plain"]).out;
+    let job = place.job("plain");
+    assert_eq!(id.trim(), job["id"]);
+    assert_eq!(job["payload"], Value::Null);
+    assert_eq!(job["state"], "ready");
+    assert_eq!(job["max_attempts"], 25);
+
+    place.ok(&[
+        "enqueue",
+        "full",
+        r#"{"a":1}"#,
+        "--priority",
+        "-3",
+        "--run-at",
+        "2999-01-01T00:00:00+01:00",
+        "--max-attempts",
+        "7",
+        "--timeout",
+        "1m30s",
+        "--backoff",
+        "2s",
+    ]);
+    let job = place.job("full");
+    assert_eq!(job["payload"]["a"], 1);
+    assert_eq!(job["priority"], -3);
+    assert_eq!(job["run_at"], "2998-12-31T23:00:00Z");
+    assert_eq!(job["state"], "scheduled");
+    assert_eq!(job["max_attempts"], 7);
+    assert_eq!(job["timeout"]["secs"], 90);
+    assert_eq!(job["backoff"]["exponential"]["base"]["secs"], 2);
+    assert_eq!(job["backoff"]["exponential"]["max"]["secs"], 30);
+
+    let answer = place.fed(&["enqueue", "piped", "-", "--json"], " {\"b\": 2}\n");
+    let answer = answer.json();
+    assert_eq!(answer["new"], true);
+    assert_eq!(answer["job"]["payload"]["b"], 2);
+    assert_eq!(answer["id"], place.job("piped")["id"]);
+}
+
+#[test]
+fn a_key_is_taken_while_its_job_waits_and_a_retained_one_until_it_is_purged() {
+    let place = Place::new();
+    let enqueue = |more: &[&str]| place.ok(&[&["enqueue", "t", "1", "--key"], more].concat());
+    let first = enqueue(&["k"]);
+    let second = enqueue(&["k"]);
+    assert_eq!(first.out, second.out);
+    assert!(second.err.contains("the key is taken"), "{second:?}");
+    assert_eq!(enqueue(&["k", "--json"]).json()["new"], false);
+    let kept = enqueue(&["kept", "--retain"]);
+    place.fed(
+        &["run", "-", "--exec", "true"],
+        "{\"task\":\"x\",\"payload\":0}",
+    );
+    assert_eq!(
+        place
+            .ok(&["list", "--state", "completed", "--json"])
+            .lines()
+            .len(),
+        3
+    );
+    assert_ne!(enqueue(&["k"]).out, first.out);
+    assert_eq!(enqueue(&["kept"]).out, kept.out);
+    place.ok(&["purge", kept.out.trim()]);
+    assert_ne!(enqueue(&["kept"]).out, kept.out);
+}
+
+#[test]
+fn a_payload_that_is_not_json_is_refused_with_advice() {
+    let place = Place::new();
+    let answer = place.kvjob(&["enqueue", "t", "hello"]);
+    assert_eq!(answer.code, Some(2));
+    assert!(
+        answer.err.starts_with("kvjob: the payload is not JSON"),
+        "{answer:?}"
+    );
+    assert!(answer.err.contains(r#"'"text"'"#), "{answer:?}");
+    assert!(!place.path("kvjob.redb").exists());
+}
+
+#[test]
+fn list_shows_what_is_asked_for() {
+    let place = furnished();
+    assert_eq!(
+        tasks(&place.jobs()),
+        ["good", "bad", "worse", "due", "later"]
+    );
+    let list = |args: &[&str]| {
+        let answer = place.ok(&[&["list", "--json"], args].concat());
+        let jobs = answer.lines();
+        tasks(&jobs).join(" ")
+    };
+    assert_eq!(list(&["--state", "failed"]), "bad worse");
+    assert_eq!(list(&["--state", "ready,scheduled"]), "due later");
+    assert_eq!(
+        list(&["--state", "ready", "--state", "completed"]),
+        "good due"
+    );
+    assert_eq!(list(&["--task", "worse"]), "worse");
+    assert_eq!(list(&["--task", "nobody"]), "");
+
+    let plain = place.ok(&["list"]);
+    let lines: Vec<&str> = plain.out.lines().collect();
+    assert_eq!(lines.len(), 6, "{plain:?}");
+    assert!(lines[0].starts_with("ID "), "{plain:?}");
+    assert!(
+        lines[2].contains("failed") && lines[2].contains("it broke"),
+        "{plain:?}"
+    );
+    assert_eq!(plain.err, "");
+}
+
+#[test]
+fn list_goes_on_where_it_ended() {
+    let place = furnished();
+    let mut seen = Vec::new();
+    let mut answer = place.ok(&["list", "--json", "--limit", "2"]);
+    loop {
+        seen.extend(answer.lines());
+        let Some((_, words)) = answer.err.trim().split_once("there may be more: kvjob ") else {
+            break;
+        };
+        let words: Vec<&str> = words.split(' ').chain(["--json"]).collect();
+        answer = place.ok(&words);
+    }
+    assert_eq!(tasks(&seen), ["good", "bad", "worse", "due", "later"]);
+}
+
+#[test]
+fn show_tells_the_whole_story() {
+    let place = furnished();
+    let job = place.job("bad");
+    let shown = place.ok(&["show", &id(&job), "--json"]).json();
+    assert_eq!(shown["job"], job);
+    let steps = shown["history"].as_array().unwrap();
+    let states: Vec<&str> = steps.iter().map(|s| s["state"].as_str().unwrap()).collect();
+    assert_eq!(states, ["created", "running", "failed"]);
+    assert_eq!(shown["logs"][0]["message"], "it broke");
+
+    let plain = place.ok(&["show", &id(&job)]).out;
+    for part in [
+        "task:        bad",
+        "1 of 1",
+        "it broke",
+        "History",
+        "created",
+        "Log",
+        "warn",
+    ] {
+        assert!(plain.contains(part), "{part}: {plain}");
+    }
+}
+
+#[test]
+fn what_a_job_says_does_not_steer_the_terminal() {
+    let place = Place::new();
+    place.fed(
+        &["run", "-", "--exec", r"printf 'a\033[2Jb\n' "],
+        "{\"task\":\"t\",\"payload\":0}",
+    );
+    let id = id(&place.job("t"));
+    let plain = place.ok(&["show", &id]).out;
+    assert!(plain.contains("a\\u{1b}[2Jb"), "{plain:?}");
+    assert!(!plain.contains('\u{1b}'));
+}
+
+#[test]
+fn stats_count_by_state_and_task() {
+    let place = furnished();
+    let stats = place.ok(&["stats", "--json"]).json();
+    assert_eq!(stats["total"], 5);
+    assert_eq!(stats["states"]["failed"], 2);
+    assert_eq!(stats["tasks"]["good"]["completed"], 1);
+    let plain = place.ok(&["stats"]).out;
+    let total = plain.lines().last().unwrap();
+    let numbers: Vec<&str> = total.split_whitespace().collect();
+    assert_eq!(numbers, ["total", "5", "1", "1", "1", "2"], "{plain}");
+}
+
+#[test]
+fn retry_lets_what_failed_wait_again() {
+    let place = furnished();
+    let answer = place.ok(&["retry", "--task", "bad", "--json"]);
+    assert_eq!(tasks(&answer.lines()), ["bad"]);
+    assert_eq!(place.job("bad")["state"], "ready");
+    assert_eq!(place.job("bad")["attempts"], 0);
+    assert_eq!(
+        place.ok(&["retry", "--state", "failed"]).out,
+        "retried: 1 job\n"
+    );
+    assert_eq!(place.ok(&["retry", "--all"]).out, "retried: 0 jobs\n");
+    assert_eq!(place.job("good")["state"], "completed");
+
+    let done = id(&place.job("good"));
+    let answer = place.kvjob(&["retry", &done]);
+    assert_eq!(answer.code, Some(1));
+    assert!(
+        answer.err.contains("is completed: only failed"),
+        "{answer:?}"
+    );
+}
+
+#[test]
+fn cancel_calls_off_what_waits() {
+    let place = furnished();
+    let later = id(&place.job("later"));
+    assert_eq!(place.ok(&["cancel", &later]).out, "canceled: 1 job\n");
+    assert_eq!(place.job("later")["state"], "canceled");
+    let answer = place.kvjob(&["cancel", &later]);
+    assert_eq!(answer.code, Some(1));
+    assert!(
+        answer.err.contains("is canceled: only waiting"),
+        "{answer:?}"
+    );
+    let answer = place.ok(&["cancel", "--all", "--json"]);
+    assert_eq!(tasks(&answer.lines()), ["due"]);
+    assert_eq!(place.ok(&["retry", &later, "--json"]).lines().len(), 1);
+    assert_eq!(
+        place.ok(&["cancel", "--state", "ready"]).out,
+        "canceled: 1 job\n"
+    );
+}
+
+#[test]
+fn purge_removes_only_what_ended_and_was_selected() {
+    let place = furnished();
+    let purge = |args: &[&str]| place.ok(&[&["purge"], args].concat()).out;
+    assert_eq!(purge(&["--older-than", "1d"]), "purged: 0 jobs\n");
+    assert_eq!(
+        purge(&["--state", "failed", "--task", "bad"]),
+        "purged: 1 job\n"
+    );
+    assert_eq!(
+        purge(&["--older-than", "0s", "--state", "completed"]),
+        "purged: 1 job\n"
+    );
+    assert_eq!(tasks(&place.jobs()), ["worse", "due", "later"]);
+
+    let due = id(&place.job("due"));
+    let answer = place.kvjob(&["purge", &due]);
+    assert_eq!(answer.code, Some(1));
+    assert!(
+        answer.err.contains("is ready: only jobs that have ended"),
+        "{answer:?}"
+    );
+
+    let worse = id(&place.job("worse"));
+    let answer = place.ok(&["purge", "--all", "--json"]).lines();
+    assert_eq!(answer, [serde_json::json!({ "id": worse })]);
+    assert_eq!(tasks(&place.jobs()), ["due", "later"]);
+}
+
+#[test]
+fn nothing_is_changed_without_saying_what() {
+    let place = furnished();
+    for command in ["retry", "cancel", "purge"] {
+        let answer = place.kvjob(&[command]);
+        assert_eq!(answer.code, Some(2), "{answer:?}");
+        assert!(answer.err.contains("--all"), "{answer:?}");
+        let answer = place.kvjob(&[command, "--state", "removed"]);
+        assert_eq!(answer.code, Some(2), "{answer:?}");
+        assert!(answer.err.contains("possible values"), "{answer:?}");
+    }
+    assert_eq!(place.jobs().len(), 5);
+}
+
+#[test]
+fn more_jobs_than_a_page_are_listed_and_changed_to_the_last() {
+    let place = Place::new();
+    let lines: String = (0..600)
+        .map(|n| format!("{{\"task\":\"t{}\",\"payload\":{n}}}\n", n % 3))
+        .collect();
+    let args = [
+        "run",
+        "-",
+        "--exec",
+        "exit 1",
+        "--max-attempts",
+        "1",
+        "-j",
+        "8",
+    ];
+    assert_eq!(place.fed(&args, &lines).code, Some(1));
+    assert_eq!(place.jobs().len(), 600);
+    assert_eq!(place.ok(&["list", "--all"]).out.lines().count(), 601);
+    assert_eq!(
+        place.ok(&["retry", "--task", "t1"]).out,
+        "retried: 200 jobs\n"
+    );
+    assert_eq!(place.ok(&["retry", "--all"]).out, "retried: 400 jobs\n");
+    assert_eq!(place.ok(&["cancel", "--all"]).out, "canceled: 600 jobs\n");
+    assert_eq!(place.ok(&["purge", "--all"]).out, "purged: 600 jobs\n");
+    assert_eq!(place.jobs().len(), 0);
+}
+
+#[test]
+fn whoever_reads_only_the_beginning_is_no_reason_to_complain() {
+    let place = Place::new();
+    for number in 0..60 {
+        let payload = format!("\"{}\"", "x".repeat(20_000));
+        place.ok(&["enqueue", &format!("t{number}"), &payload]);
+    }
+    for args in [&["list", "--all", "--json"][..], &["list", "--all"]] {
+        let mut child = place.command(args).spawn().unwrap();
+        let mut out = BufReader::with_capacity(64, child.stdout.take().unwrap());
+        let mut first = Vec::new();
+        out.read_until(b'\n', &mut first).unwrap();
+        drop(out);
+        let answer = Answer::from(child);
+        assert_eq!(answer.code, Some(0), "{answer:?}");
+        assert_eq!(answer.err, "");
+    }
+}
+
+#[test]
+fn backends_say_what_a_store_can_be() {
+    let place = Place::new();
+    let plain = place.ok(&["backends"]).out;
+    assert!(
+        plain.contains("redb:PATH") && plain.contains("memory:"),
+        "{plain}"
+    );
+    let lines = place.ok(&["backends", "--json"]).lines();
+    let redb = lines.iter().find(|line| line["name"] == "redb").unwrap();
+    assert_eq!(redb["enabled"], true);
+    assert_eq!(redb["shared"], false);
+    assert!(redb["limits"]["value_bytes"].as_u64().unwrap() >= 1 << 20);
+}
+
+#[test]
+fn every_command_has_help_with_examples() {
+    let place = Place::new();
+    for command in [
+        "run", "enqueue", "list", "show", "stats", "retry", "cancel", "purge", "backends",
+    ] {
+        let help = place.ok(&[command, "--help"]).out;
+        assert!(help.contains("Examples:\n  "), "{help}");
+        assert!(help.contains(&format!("kvjob {command}")), "{help}");
+        assert!(
+            help.contains("--store <URL>") && help.contains("--json"),
+            "{help}"
+        );
+        assert!(
+            help.lines().all(|line| line.chars().count() <= 100),
+            "{help}"
+        );
+    }
+    let help = place.ok(&["--help"]).out;
+    assert!(help.contains("Exit status:"), "{help}");
+    assert!(!help.contains("__guard"), "{help}");
+    assert_eq!(place.kvjob(&["list", "--stat", "failed"]).code, Some(2));
+    assert_eq!(place.kvjob(&["frobnicate"]).code, Some(2));
+}
+
+#[test]
+fn the_store_is_named_by_option_or_environment_and_may_have_namespaces() {
+    let place = Place::new();
+    place.ok(&["enqueue", "a", "--store", "redb:other.redb"]);
+    let mut command = place.command(&["list", "--json"]);
+    command.env("KVJOB_STORE", "redb:other.redb");
+    assert_eq!(tasks(&Answer::of(command).lines()), ["a"]);
+    assert!(!place.path("kvjob.redb").exists());
+
+    let shop = "redb:other.redb?namespace=shop";
+    place.ok(&["--store", shop, "enqueue", "b"]);
+    let listed = place.ok(&["--store", shop, "list", "--json"]).lines();
+    assert_eq!(tasks(&listed), ["b"]);
+}
+
+#[test]
+fn a_look_at_a_store_that_is_not_there_does_not_make_one() {
+    let place = Place::new();
+    let id = "0197a2c4-7c1e-7d3a-9b6e-3f2a1c5d8e90";
+    for args in [
+        &["list"][..],
+        &["show", id],
+        &["stats"],
+        &["retry", "--all"],
+        &["cancel", "--all"],
+        &["purge", "--all"],
+    ] {
+        let answer = place.kvjob(args);
+        assert_eq!(answer.code, Some(2), "{answer:?}");
+        assert!(
+            answer.err.contains("there is no store at ./kvjob.redb"),
+            "{answer:?}"
+        );
+        assert!(answer.err.contains("`kvjob enqueue`"), "{answer:?}");
+    }
+    assert!(!place.path("kvjob.redb").exists());
+    place.ok(&["enqueue", "t"]);
+    let answer = place.kvjob(&["show", id]);
+    assert_eq!(answer.code, Some(1));
+    assert!(answer.err.contains("there is no job"), "{answer:?}");
+}
