@@ -140,7 +140,11 @@ impl Intake {
 fn is_about_a_job(error: &job::Error) -> bool {
     match error {
         job::Error::Invalid { .. } => true,
-        job::Error::Store(error) => matches!(error.kind(), ErrorKind::TooLarge { .. }),
+        // The job that has its key may be the one that cannot be read.
+        job::Error::Store(error) => matches!(
+            error.kind(),
+            ErrorKind::TooLarge { .. } | ErrorKind::Corrupt | ErrorKind::TooNew
+        ),
         _ => false,
     }
 }
