@@ -25,6 +25,12 @@ use capture::Output;
 use group::Group;
 pub(crate) use guard::{COMMAND as GUARD, Guard, watch_over};
 
+/// The shell that becomes the command once it is told to, by a first line on its standard input.
+/// By then the guard knows of it: a kvjob killed just before leaves a gate that does not open,
+/// not a command that nobody watches.
+const GATE: &str = r#"read -r go && exec sh -c "$1""#;
+/// What opens the gate.
+const GO: &[u8] = b"go\n";
 /// How long what was written is waited for once the group is gone: only a process that left the
 /// group on purpose can still hold the pipes open.
 const LAST_OUTPUT: Duration = Duration::from_millis(500);
@@ -48,6 +54,8 @@ impl Exec {
     fn spawn(&self, job: &Job) -> io::Result<Child> {
         Command::new("sh")
             .arg("-c")
+            .arg(GATE)
+            .arg("sh")
             .arg(&self.command)
             .env("KVJOB_ID", job.id.to_string())
             .env("KVJOB_TASK", &job.lane.task)
@@ -132,11 +140,11 @@ async fn attend(
     status
 }
 
-/// Writes the payload and the end of a line. A command need not read it.
+/// Opens the gate, then writes the payload and the end of a line. A command need not read it.
 async fn feed(stdin: Option<ChildStdin>, payload: &str) {
     if let Some(mut stdin) = stdin {
         // A pipe that broke says that the command has read enough.
-        if stdin.write_all(payload.as_bytes()).await.is_ok() {
+        if stdin.write_all(GO).await.is_ok() && stdin.write_all(payload.as_bytes()).await.is_ok() {
             let _ = stdin.write_all(b"\n").await;
         }
     }
