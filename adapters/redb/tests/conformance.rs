@@ -1,5 +1,7 @@
 //! The conformance suite and the model test on a redb file.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use kvjob::kv::Store as _;
 use kvjob::testkit::Factory;
 use kvjob_redb::Redb;
