@@ -6,7 +6,7 @@ use std::time::Duration;
 use kvjob::clock::Clock as _;
 use kvjob::job::{
     Backoff, Beat, Claim, Claimed, Error, Failure, Job, JobId, Lease, NewJob, Query,
-    QueueStore as _, Retry, State, StateStore as _,
+    QueueStore as _, Retry, State, StateStore as _, Store as _,
 };
 use kvjob_tests::{Fixture, Space, on_every_store, text};
 
@@ -31,6 +31,7 @@ on_every_store![
     a_clock_that_jumps_does_not_end_leases,
     a_shared_store_waits_for_the_skew,
     stores_of_one_process_leave_each_others_leases_alone,
+    leases_of_a_dead_process_are_taken_back_at_the_start,
     a_suspect_is_claimed_alone_and_one_at_a_time,
     a_suspect_is_cleared_by_an_attempt_that_ends,
     a_worker_record_lists_what_is_held,
@@ -418,6 +419,40 @@ async fn stores_of_one_process_leave_each_others_leases_alone(f: Fixture) {
     is_lost(&f, &claimed.lease).await;
     let mine = other.claim(Claim::new("other")).await.unwrap().jobs;
     assert_eq!(mine[0].job.worker.as_deref(), Some("other"));
+}
+
+async fn leases_of_a_dead_process_are_taken_back_at_the_start(f: Fixture) {
+    let id = f.enqueue(text("t", "").backoff(at_once())).await.job.id;
+    let mine = f.add("t").await.id;
+    let claimed = f.claim_one().await;
+    // Another process is told by the first half of its incarnation: make this lease one's.
+    let record = f.space(Space::Worker).await.remove(0);
+    let at = Fixture::prefix(Space::Worker).len() + 1;
+    let ours = &record.key.as_bytes()[at..at + 16];
+    let mut theirs = ours.to_vec();
+    theirs[..8].fill(0xdd);
+    let swap = |bytes: &[u8]| {
+        let at = bytes.windows(16).position(|part| part == ours).unwrap();
+        [&bytes[..at], &theirs, &bytes[at + 16..]].concat()
+    };
+    let header = f.raw(Fixture::key(Space::Job, id)).await.remove(0);
+    f.overwrite(Fixture::key(Space::Job, id), &swap(&header.value))
+        .await;
+    f.store.remove(&record).await.unwrap();
+    f.overwrite(swap(record.key.as_bytes()), &record.value)
+        .await;
+    assert_eq!(f.claim_one().await.job.id, mine);
+
+    f.jobs.stop().await.unwrap();
+    let next = f.another().await;
+    let job = next.get(id).await.unwrap().unwrap();
+    assert_eq!((job.state, job.attempts), (State::Ready, 1));
+    assert_eq!(job.last_error.as_deref(), Some("lease expired"));
+    let job = next.get(mine).await.unwrap().unwrap();
+    assert_eq!(job.state, State::Running, "a lease of this process");
+    lost(&next.complete(&claimed.lease).await);
+    let again = next.claim(Claim::new("next")).await.unwrap().jobs;
+    assert_eq!((again[0].job.id, again[0].job.attempts), (id, 2));
 }
 
 /// Jobs that lost their lease twice in a row, and are due.

@@ -1,6 +1,6 @@
 //! The conformance suite and the model test on a redb file.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use kvjob::kv::Store as _;
 use kvjob::testkit::Factory;
