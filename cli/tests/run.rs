@@ -13,7 +13,11 @@ use serde_json::{Value, json};
 /// Twelve lines: two tasks, each with all numbers.
 fn twelve() -> String {
     let line = |number: usize| {
-        let task = if number % 2 == 0 { "even" } else { "odd" };
+        let task = if number.is_multiple_of(2) {
+            "even"
+        } else {
+            "odd"
+        };
         format!("{{\"task\":\"{task}\",\"payload\":{{\"n\":{number}}}}}\n")
     };
     (0..12).map(line).collect()

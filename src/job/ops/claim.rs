@@ -269,19 +269,37 @@ impl Desk {
         view: &mut View<'_>,
         worker: &str,
     ) -> Result<&mut OpenRecord> {
-        // However many a group begins, they stand in one record.
+        // However many a group begins, they stand in one record. Two new workers of a group
+        // are both offered the next free slot.
+        let mut slot = cx.held.slot_for(worker);
+        while self
+            .records
+            .iter()
+            .any(|(other, open)| other != worker && open.slot == slot)
+        {
+            slot += 1;
+        }
         match self.records.entry(worker.to_owned()) {
             btree_map::Entry::Occupied(open) => Ok(open.into_mut()),
             btree_map::Entry::Vacant(place) => {
-                let slot = cx.held.slot_for(worker);
                 let key = cx.keys.worker(&cx.incarnation, slot);
-                let mut record = match view.get(&key).await? {
-                    Some(value) => header::decode(&key, &value)?,
-                    None => WorkerRecord {
-                        worker: worker.to_owned(),
-                        ..WorkerRecord::default()
-                    },
+                let mut record = WorkerRecord {
+                    worker: worker.to_owned(),
+                    ..WorkerRecord::default()
                 };
+                if let Some(value) = view.get(&key).await? {
+                    match header::decode(&key, &value) {
+                        Ok(read) => record = read,
+                        // Begun anew: nobody may be kept from claiming by it.
+                        Err(error) => {
+                            let object = Object {
+                                key: key.clone(),
+                                value,
+                            };
+                            quarantine::index(cx, view, &object, &error.to_string())?;
+                        }
+                    }
+                }
                 record
                     .entries
                     .retain(|entry| cx.held.holds(entry.id(), entry.epoch));
