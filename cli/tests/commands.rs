@@ -306,10 +306,10 @@ fn nothing_is_changed_without_saying_what() {
 #[test]
 fn more_jobs_than_a_page_are_listed_and_changed_to_the_last() {
     let place = Place::new();
-    let mut lines = String::new();
-    for n in 0..600 {
-        lines += &format!("{{\"task\":\"t{}\",\"payload\":{n}}}\n", n % 3);
-    }
+    let lines: Vec<String> = (0..600)
+        .map(|n| format!("{{\"task\":\"t{}\",\"payload\":{n}}}", n % 3))
+        .collect();
+    let lines = lines.join("\n");
     let args = [
         "run",
         "-",
