@@ -2,16 +2,21 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use kvjob::job::{self, KvStore, Options};
 use kvjob::kv::{self, ErrorKind};
 use kvjob_any::StoreUrl;
+use tokio::time::sleep;
 
 use crate::args::Global;
 use crate::error::{Error, Result};
 
 /// The store where none is named.
 pub(crate) const DEFAULT: &str = "redb:./kvjob.redb";
+
+/// How long a store that is in use is asked for.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Whether a store that is not there is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,13 +37,7 @@ impl Opened {
         if missing == Missing::Refuse {
             refuse_missing(&url, global)?;
         }
-        let below = url.open().await.map_err(|error| {
-            let in_use = *error.kind() == ErrorKind::InUse;
-            match Error::from(error) {
-                error if in_use => error.advice("Wait for it to end, or stop it."),
-                error => error,
-            }
-        })?;
+        let below = open_below(&url).await?;
         let mut options = Options::default();
         if let Some(namespace) = &url.namespace {
             options = options.namespace(namespace);
@@ -62,6 +61,22 @@ impl Opened {
         let stopped = self.jobs.stop().await;
         self.below.stop().await?;
         Ok(stopped?)
+    }
+}
+
+/// Opens what the URL names. One that is in use is asked for again for a moment: when kvjob is
+/// killed while it starts a command, that one's process holds the lock until it is the command.
+async fn open_below(url: &StoreUrl) -> Result<Arc<dyn kv::Store>> {
+    let patience = Instant::now() + PATIENCE;
+    loop {
+        match url.open().await {
+            Ok(below) => return Ok(below),
+            Err(error) if *error.kind() != ErrorKind::InUse => return Err(error.into()),
+            Err(_) if Instant::now() < patience => sleep(PATIENCE / 10).await,
+            Err(error) => {
+                return Err(Error::from(error).advice("Wait for it to end, or stop it."));
+            }
+        }
     }
 }
 

@@ -306,10 +306,9 @@ fn nothing_is_changed_without_saying_what() {
 #[test]
 fn more_jobs_than_a_page_are_listed_and_changed_to_the_last() {
     let place = Place::new();
-    let lines: Vec<String> = (0..600)
-        .map(|n| format!("{{\"task\":\"t{}\",\"payload\":{n}}}", n % 3))
-        .collect();
-    let lines = lines.join("\n");
+    let line = |n| format!("{{\"task\":\"t{}\",\"payload\":{n}}}\n", n % 3);
+    let lines: Vec<String> = (0..600).map(line).collect();
+    let lines = lines.concat();
     let args = [
         "run",
         "-",

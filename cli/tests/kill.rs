@@ -133,7 +133,7 @@ fn nothing_is_lost_or_half_there_after_any_number_of_kills() {
 
         let payload = format!("\"enqueued in round {round}\"");
         let args = ["enqueue", "extra", &payload];
-        let after = Duration::from_millis(random.below(60));
+        let after = Duration::from_millis(random.below(120));
         let (_, answer) = kill(&place, &args, after);
         // Once it is printed, it was acknowledged, whatever became of the process.
         if let Some(id) = answer.out.strip_suffix('\n') {

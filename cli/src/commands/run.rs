@@ -104,7 +104,7 @@ impl Working {
         let concurrency = args.jobs.or(processors.ok()).map_or(1, Into::into);
         let worker = Worker::builder(store.jobs.clone())
             .concurrency(concurrency)
-            .fallback(Exec::new(args.exec.clone(), guard))
+            .fallback(Exec::new(&args.exec, guard))
             .build()?;
         let control = worker.control();
         signals.stops(&control);
