@@ -202,6 +202,25 @@ fn a_full_disk_stops_the_run_and_loses_nothing() {
     assert_eq!(place.ok(&["stats", "--json"]).json()["total"], lines);
 }
 
+#[test]
+fn a_disk_that_fills_up_while_jobs_run_is_told_and_loses_no_job() {
+    let place = Place::new();
+    let line = |number| format!("{{\"task\":\"t\",\"payload\":{number}}}\n");
+    let lines: Vec<String> = (0..200).map(line).collect();
+    place.write("jobs.jsonl", lines.concat());
+    // What the commands print fills it.
+    let exec = "head -c 60000 /dev/zero | tr '\\0' x";
+    let limited =
+        format!("trap '' XFSZ; ulimit -f 6500; exec \"$KVJOB\" run jobs.jsonl --exec \"{exec}\"");
+    let mut command = place.program("sh");
+    command.args(["-c", &limited]);
+    refused(&Answer::of(command), &["File too large", "goes on"]);
+    let summary = place.ok(&["run", "jobs.jsonl", "--exec", "true", "--json"]);
+    let summary = summary.json();
+    assert_eq!(summary["jobs"], 200, "{summary}");
+    assert_eq!(summary["added"], 0, "{summary}");
+}
+
 /// Overwrites records below the jobs.
 fn spoil(place: &Place, records: &[(Vec<u8>, &[u8])]) {
     let url = format!("redb:{}", place.path("kvjob.redb").display());

@@ -61,7 +61,11 @@ pub(super) async fn run(global: &Global, args: Run) -> Result<ExitCode> {
     let started = Instant::now();
     let worked = Working::start(&args, &store, &signals, progress.clone());
     let worked = match worked {
-        Ok(working) => working.work(read, Intake::new(&args), &store).await,
+        Ok(working) => {
+            working
+                .work(read, Intake::new(&args), &store, &signals)
+                .await
+        }
         Err(error) => Err(error),
     };
     progress.finish();
@@ -120,13 +124,21 @@ impl Working {
     }
 
     /// Enqueues what is read and follows what becomes of it, to the end.
-    async fn work(mut self, read: Read, intake: Intake, store: &Opened) -> Result<Tracker> {
-        let followed = self.follow(read, intake, store).await;
+    async fn work(
+        mut self,
+        read: Read,
+        intake: Intake,
+        store: &Opened,
+        signals: &Signals,
+    ) -> Result<Tracker> {
+        let followed = self.follow(read, intake, store, signals).await;
         if let Err(error) = followed {
             self.control.stop_now();
             // The store failed, or cannot be trusted to answer: what it failed with is the news.
-            let _ = timeout(LEAVE, &mut self.worker).await;
-            self.worker.abort();
+            if !self.worker.is_finished() {
+                let _ = timeout(LEAVE, &mut self.worker).await;
+                self.worker.abort();
+            }
             return Err(error.advice(
                 "What was stored is not lost: once the cause is gone, the same command goes on.",
             ));
@@ -134,7 +146,13 @@ impl Working {
         Ok(self.tracker)
     }
 
-    async fn follow(&mut self, mut read: Read, mut intake: Intake, store: &Opened) -> Result<()> {
+    async fn follow(
+        &mut self,
+        mut read: Read,
+        mut intake: Intake,
+        store: &Opened,
+        signals: &Signals,
+    ) -> Result<()> {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut broken = None;
@@ -142,9 +160,10 @@ impl Working {
             if self.tracker.is_done() || broken.is_some() {
                 self.control.stop();
             }
+            let reading = !self.tracker.read_all && !signals.stopped();
             // While jobs are enqueued no event is looked at, so none comes before its job.
             tokio::select! {
-                batch = read.batches.recv(), if !self.tracker.read_all => match batch {
+                batch = read.batches.recv(), if reading => match batch {
                     Some(Ok(lines)) => {
                         let jobs = &*store.jobs;
                         intake.take(lines, jobs, &mut self.tracker, &self.progress).await?;
