@@ -1,5 +1,6 @@
 //! [`QueueStore`] of a [`KvStore`].
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -217,7 +218,15 @@ impl QueueStore for KvStore {
     async fn cancel(&self, query: &Query) -> Result<Page<Job>> {
         let active = [State::Scheduled, State::Ready, State::Running];
         let (ids, next) = self.targets(query, &active).await?;
-        let jobs = self.run_each(ids.into_iter().map(Cancel).collect()).await?;
+        let states: Arc<[State]> = match &*query.states {
+            [] => active.into(),
+            states => states.into(),
+        };
+        let cancel = |id| Cancel {
+            id,
+            states: Arc::clone(&states),
+        };
+        let jobs = self.run_each(ids.into_iter().map(cancel).collect()).await?;
         let jobs = readable(jobs)?;
         Ok(Page::new(jobs.into_iter().flatten().collect(), next))
     }

@@ -1,32 +1,41 @@
 //! A job is called off.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
 use super::super::header::Phase;
 use super::super::keys::KeySpace;
 use super::super::plan::{Context, Effect, View};
 use super::super::transition::{self, Why};
-use super::super::{Job, JobId, Result, place};
+use super::super::{Job, JobId, Result, State, place};
 use super::Operation;
 use crate::kv::Key;
 
 /// Ends a waiting job, or asks a running one to stop (rule 21). `None` if there was nothing to
 /// change.
-pub(in crate::job) struct Cancel(pub(in crate::job) JobId);
+pub(in crate::job) struct Cancel {
+    pub(in crate::job) id: JobId,
+    /// The states that were asked for: a job that left them since it was found stays as it is.
+    pub(in crate::job) states: Arc<[State]>,
+}
 
 #[async_trait]
 impl Operation for Cancel {
     type Output = Option<Job>;
 
     fn reads(&self, keys: &KeySpace) -> Vec<Key> {
-        vec![keys.job(self.0)]
+        vec![keys.job(self.id)]
     }
 
     async fn plan(&self, cx: &Context<'_>, view: &mut View<'_>) -> Result<Option<Job>> {
-        let id = self.0;
+        let id = self.id;
         let Some(mut header) = transition::read(cx, view, id).await? else {
             return Ok(None);
         };
+        if !self.states.contains(&header.state(cx.now)) {
+            return Ok(None);
+        }
         match (header.phase, &header.holder) {
             (Phase::Waiting, _) => {
                 place::unplace(cx, view, id, &header);
