@@ -26,6 +26,7 @@ on_every_store![
     stats_count_by_state_and_task,
     purge_leaves_nothing_behind,
     purge_removes_many_log_lines_and_chunks,
+    a_purge_that_was_cut_off_is_resumed,
     purge_spares_what_is_not_final_or_not_asked_for,
     clear_touches_only_its_namespace,
     namespaces_share_a_store_in_peace,
@@ -463,6 +464,24 @@ async fn purge_removes_many_log_lines_and_chunks(f: Fixture) {
     assert!(f.space(Space::History).await.len() > 64);
     let gone = f.jobs.purge(&Query::new()).await.unwrap();
     assert_eq!(gone.items, [id]);
+    f.pass(61);
+    f.jobs.expire().await.unwrap();
+    assert_eq!(f.raw(Vec::new()).await, empty);
+}
+
+async fn a_purge_that_was_cut_off_is_resumed(f: Fixture) {
+    let empty = f.raw(Vec::new()).await;
+    let id = rich_job(&f, 500, 3).await;
+    let all = Query::new();
+    let mut cut_off = f.jobs.purge(&all);
+    while f.jobs.get(id).await.unwrap().is_some() {
+        assert!(futures::poll!(&mut cut_off).is_pending());
+        tokio::task::yield_now().await;
+    }
+    drop(cut_off);
+    assert!(!f.space(Space::Log).await.is_empty(), "it was not cut off");
+    assert!(f.jobs.lookup(&all).await.unwrap().items.is_empty());
+    assert_eq!(f.jobs.purge(&all).await.unwrap().items, [id]);
     f.pass(61);
     f.jobs.expire().await.unwrap();
     assert_eq!(f.raw(Vec::new()).await, empty);
