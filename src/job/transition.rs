@@ -168,7 +168,7 @@ pub(crate) fn wait(
     write(cx, view, id, header)
 }
 
-/// A failed attempt: another one after `wait_for`, or the end.
+/// A failed attempt: what follows it is `next`, unless the job was asked to stop.
 pub(crate) async fn failed(
     cx: &Context<'_>,
     view: &mut View<'_>,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use kvjob::job::{
     Backoff, Claim, Failure, JobId, KvStore, Level, LogQuery, LogStore as _, NewJob, Options,
-    Query, QueueStore as _, Selector, State, StateStore as _,
+    Payload, Query, QueueStore as _, Selector, State, StateStore as _,
 };
 use kvjob::kv::{Memory, Store as _};
 use kvjob_tests::{Fault, Faulty, Fixture, Space, text, within};
@@ -223,6 +223,32 @@ async fn an_error_reaches_the_caller_and_changes_nothing() {
     store.next([Fault::Broken]);
     assert!(f.jobs.complete(&claimed.lease).await.is_err());
     f.jobs.complete(&claimed.lease).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_commit_holds_a_mebibyte_at_most_unless_one_job_is_larger() {
+    let store = Arc::new(Faulty::default());
+    let f = Fixture::on(store.clone(), None).await;
+    let payload = |bytes: usize| Payload::of(&"x".repeat(bytes)).unwrap();
+    let before = store.commits().len();
+    let added = (0..20).map(|_| {
+        let job = NewJob::with_payload("t", payload(200 << 10));
+        f.jobs.enqueue(job)
+    });
+    for one in futures::future::join_all(added).await {
+        one.unwrap();
+    }
+    // Three keys a job: five of them fit.
+    assert_eq!(store.commits()[before..], [15, 15, 15, 15]);
+    // The largest payload there is goes alone, with a line logged before it in a commit before.
+    let id = f.add("t").await.id;
+    let before = store.commits().len();
+    let line = "y".repeat(100 << 10);
+    let fields = BTreeMap::new();
+    f.jobs.log(id, Level::Info, line, fields).await.unwrap();
+    let largest = NewJob::with_payload("t", payload((1 << 20) - 2));
+    f.jobs.enqueue(largest).await.unwrap();
+    assert_eq!(store.commits()[before..], [1, 3]);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! the store and the operations planned before it, and goes out as one commit; so calls of one
 //! process never conflict with each other, and many callers share one sync.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -162,10 +163,6 @@ impl Planner {
                 Err(error) => match error.kind() {
                     ErrorKind::ConditionFailed { indices } if !last_try => {
                         set_aside(&mut group, waiting, &plan, indices);
-                        if group.len() == 0 && group.lines.is_empty() {
-                            self.pause(tries).await;
-                            return;
-                        }
                         self.pause(tries).await;
                     }
                     ErrorKind::Conflict | ErrorKind::Transient if !last_try => {
@@ -186,10 +183,7 @@ impl Planner {
     ) -> Result<(Plan, Vec<Got>)> {
         let store = Arc::clone(&self.store);
         let limits = store.limits();
-        let (max_changes, max_bytes) = (
-            limits.commit_changes,
-            limits.commit_bytes.min(MOST_BYTES.max(limits.value_bytes)),
-        );
+        let (max_changes, max_bytes) = (limits.commit_changes, limits.commit_bytes.min(MOST_BYTES));
         let monotonic = self.clock.monotonic();
         let since_step = self.memory.watch_clocks(&*self.clock);
         let cx = Context {
@@ -246,12 +240,13 @@ impl Planner {
             view.begin(number);
             operation.plan(&cx, &mut view).await;
             let (changes, bytes) = view.size();
-            let fits = changes <= max_changes && bytes <= max_bytes;
-            // One that is too large for any commit is refused by the store, which says why.
-            if operation.failed() || (!fits && number > 0) {
+            // One that does not fit goes next, alone; the store then says whether it takes it.
+            let alone = number == 0 && group.lines.is_empty();
+            let fits = alone || (changes <= max_changes && bytes <= max_bytes);
+            if operation.failed() || !fits {
                 view.roll_back();
             }
-            if !fits && number > 0 {
+            if !fits {
                 break;
             }
             planned += 1;
@@ -440,7 +435,7 @@ fn refuse(group: Group, waiting: &mut Group, error: &Error) {
 /// The operations whose conditions failed are planned again in a commit of their own, so that the
 /// others do not wait for them.
 fn set_aside(group: &mut Group, waiting: &mut Group, plan: &Plan, failed: &[usize]) {
-    let culprits: Vec<usize> = failed
+    let culprits: BTreeSet<usize> = failed
         .iter()
         .filter_map(|index| plan.by.get(*index))
         .flat_map(|(first, others)| std::iter::once(first).chain(others))
