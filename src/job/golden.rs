@@ -16,6 +16,7 @@ use super::header::{self, Arguments, Header, Holder, JobKey, Phase, Recent, Stor
 use super::keys::{KeySpace, Waiting};
 use super::log::{Level, StoredLine};
 use super::plan::{Entry, WorkerRecord};
+use super::scheme::Scheme;
 use super::{Backoff, JobId, Lane, State};
 use crate::clock::Timestamp;
 use crate::kv::Key;
@@ -156,7 +157,7 @@ fn the_bytes_of_records_do_not_change() {
 
 #[test]
 fn the_bytes_of_keys_do_not_change() {
-    let keys = KeySpace::new("kvjob").unwrap();
+    let keys = KeySpace::new("kvjob", Scheme::UniqueKeys).unwrap();
     let (id, at) = (
         JobId::from_bytes([9; 16]),
         Timestamp::from_micros(1_795_249_800_000_000),
@@ -170,8 +171,8 @@ fn the_bytes_of_keys_do_not_change() {
         ("key-worker", keys.worker(&[7; 16], 300)),
         ("key-attention", keys.attention(at, id)),
         ("key-unique", keys.unique("acme", "order/7")),
-        ("key-history", keys.history(id, 8)),
-        ("key-log", keys.log(id, at, u64::MAX)),
+        ("key-history", keys.history(id, 8, &[]).key),
+        ("key-log", keys.log(id, at, u64::MAX, &[]).key),
         ("key-signal", keys.signal(&[7; 16], id)),
         ("key-quarantine", keys.quarantine(&keys.job(id))),
     ];

@@ -17,14 +17,17 @@
 //! | signal | incarnation, id | nothing: cancel requests |
 //! | quarantine | a copy of the key | a record that could not be read |
 //! | format | | the format's version |
+//!
+//! On a bag the keys of `history` and `log` end behind the id: see [`scheme`](super::scheme).
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::scheme::Scheme;
 use super::{Error, JobId, Lane, Result};
 use crate::clock::Timestamp;
 use crate::encoding::tuple::{DecodeError, Reader, Tuple};
-use crate::kv::{self, Key};
+use crate::kv::{self, Key, Object};
 
 /// Longest namespace, in bytes of UTF-8.
 pub(crate) const MAX_NAMESPACE: usize = 32;
@@ -63,6 +66,7 @@ pub(crate) struct Waiting {
 #[derive(Clone, Debug)]
 pub(crate) struct KeySpace {
     namespace: Key,
+    pub(crate) scheme: Scheme,
 }
 
 /// Where a job stands within its lane: the encoded (priority, `run_at`, id), compared as bytes.
@@ -82,10 +86,11 @@ pub(crate) struct ReadyKey {
 }
 
 impl KeySpace {
-    pub(crate) fn new(namespace: &str) -> Result<Self> {
+    pub(crate) fn new(namespace: &str, scheme: Scheme) -> Result<Self> {
         super::new::check_text("namespace", namespace, 1, MAX_NAMESPACE)?;
         Ok(Self {
             namespace: Tuple::new().string(namespace).finish().into(),
+            scheme,
         })
     }
 
@@ -256,42 +261,62 @@ impl KeySpace {
         self.of_job(Space::History, id).finish().into()
     }
 
-    pub(crate) fn history(&self, id: JobId, first: u32) -> Key {
-        self.of_job(Space::History, id)
-            .uint(first.into())
-            .finish()
-            .into()
+    /// A chunk of steps, the first of which has this number.
+    pub(crate) fn history(&self, id: JobId, first: u32, body: &[u8]) -> Object {
+        let suffix = Tuple::new().uint(first.into()).finish();
+        self.scheme.object(self.histories(id), &suffix, body)
+    }
+
+    /// The record in a chunk of a job's history.
+    pub(crate) fn read_history<'o>(&self, id: JobId, object: &'o Object) -> Result<&'o [u8]> {
+        let read = self
+            .scheme
+            .read(&self.histories(id), object, Reader::read_u64);
+        match read {
+            Ok((_, body)) => Ok(body),
+            Err(error) => Err(not_ours(&object.key, &error)),
+        }
     }
 
     pub(crate) fn logs(&self, id: JobId) -> Key {
         self.of_job(Space::Log, id).finish().into()
     }
 
-    /// The writer tells apart what several processes write in the same microsecond; each of them
-    /// uses a microsecond once.
-    pub(crate) fn log(&self, id: JobId, at: Timestamp, writer: u64) -> Key {
-        self.of_job(Space::Log, id)
-            .int(at.as_micros())
-            .uint(writer)
-            .finish()
-            .into()
+    /// A log line. The writer tells apart what several processes write in the same microsecond;
+    /// each of them uses a microsecond once.
+    pub(crate) fn log(&self, id: JobId, at: Timestamp, writer: u64, body: &[u8]) -> Object {
+        let suffix = Tuple::new().int(at.as_micros()).uint(writer).finish();
+        self.scheme.object(self.logs(id), &suffix, body)
     }
 
-    /// Where the log of a job begins that was written at or after this time: exclusive.
-    pub(crate) fn log_before(&self, id: JobId, at: Timestamp) -> Key {
-        self.of_job(Space::Log, id)
-            .int(at.as_micros())
-            .finish()
-            .into()
+    /// Where the log of a job begins that was written at or after this time, and, with a writer,
+    /// behind its line of that time.
+    pub(crate) fn log_after(&self, id: JobId, at: Timestamp, writer: Option<u64>) -> kv::Cursor {
+        let mut suffix = Tuple::new().int(at.as_micros());
+        if let Some(writer) = writer {
+            suffix = suffix.uint(writer);
+        }
+        // On a bag the body follows, and no body is above 0xff.
+        let mut suffix = suffix.finish();
+        if writer.is_some() {
+            suffix.push(0xff);
+        }
+        self.scheme.cursor(self.logs(id), &suffix)
     }
 
-    pub(crate) fn read_log(&self, key: &Key) -> Result<Timestamp> {
-        self.read(Space::Log, key, |rest| {
-            rest.read_uuid()?;
-            let at = Timestamp::from_micros(rest.read_i64()?);
-            rest.read_u64()?;
-            Ok(at)
-        })
+    /// Time, writer and record of a line of a job's log.
+    pub(crate) fn read_log<'o>(
+        &self,
+        id: JobId,
+        object: &'o Object,
+    ) -> Result<(Timestamp, u64, &'o [u8])> {
+        let read = self.scheme.read(&self.logs(id), object, |suffix| {
+            Ok((suffix.read_i64()?, suffix.read_u64()?))
+        });
+        match read {
+            Ok(((at, writer), body)) => Ok((Timestamp::from_micros(at), writer, body)),
+            Err(error) => Err(not_ours(&object.key, &error)),
+        }
     }
 
     pub(crate) fn signals(&self, incarnation: &[u8; 16]) -> Key {
@@ -345,10 +370,7 @@ impl KeySpace {
         key: &Key,
         read: impl FnOnce(&mut Reader<'_>) -> Result<T, DecodeError>,
     ) -> Result<T> {
-        let corrupt = |reason: &dyn std::fmt::Display| {
-            let message = format!("the key {key} is not one kvjob wrote: {reason}");
-            Error::Store(kv::Error::new(kv::ErrorKind::Corrupt, message))
-        };
+        let corrupt = |reason: &dyn std::fmt::Display| not_ours(key, reason);
         let prefix = self.prefix(space);
         let rest = key.as_bytes().strip_prefix(prefix.as_bytes());
         let rest = rest.ok_or_else(|| corrupt(&"it lies in another space"))?;
@@ -357,6 +379,11 @@ impl KeySpace {
         reader.finish().map_err(|error| corrupt(&error))?;
         Ok(value)
     }
+}
+
+fn not_ours(key: &Key, reason: &dyn std::fmt::Display) -> Error {
+    let message = format!("under the key {key} is not what kvjob writes there: {reason}");
+    Error::Store(kv::Error::new(kv::ErrorKind::Corrupt, message))
 }
 
 /// Behind every key that begins with `prefix`: no element of a tuple begins with 0xff.
@@ -406,7 +433,7 @@ mod tests {
 
     #[test]
     fn the_longest_keys_fit_every_backend() {
-        let keys = KeySpace::new(&"n".repeat(MAX_NAMESPACE)).unwrap();
+        let keys = KeySpace::new(&"n".repeat(MAX_NAMESPACE), Scheme::UniqueKeys).unwrap();
         let lane = Lane {
             tenant: "t".repeat(64),
             task: "k".repeat(128),
@@ -419,7 +446,7 @@ mod tests {
 
     #[test]
     fn a_ready_key_reads_back_and_names_its_lane() {
-        let keys = KeySpace::new("n").unwrap();
+        let keys = KeySpace::new("n", Scheme::UniqueKeys).unwrap();
         let lane = lane("mail", &["slow"]);
         let run_at = Timestamp::from_micros(-7);
         let key = keys.ready(&lane, -3, run_at, id(9));
@@ -438,7 +465,7 @@ mod tests {
 
     #[test]
     fn ready_keys_sort_by_priority_then_time_then_id() {
-        let keys = KeySpace::new("n").unwrap();
+        let keys = KeySpace::new("n", Scheme::UniqueKeys).unwrap();
         let lane = lane("mail", &[]);
         let at = Timestamp::from_micros;
         let mut order = [
@@ -461,7 +488,7 @@ mod tests {
 
     #[test]
     fn no_lane_is_a_prefix_of_another() {
-        let keys = KeySpace::new("n").unwrap();
+        let keys = KeySpace::new("n", Scheme::UniqueKeys).unwrap();
         let lanes = [
             lane("a", &[]),
             lane("a", &["x"]),
@@ -477,7 +504,7 @@ mod tests {
 
     #[test]
     fn a_foreign_key_is_corrupt_not_a_panic() {
-        let keys = KeySpace::new("n").unwrap();
+        let keys = KeySpace::new("n", Scheme::UniqueKeys).unwrap();
         for foreign in [
             keys.job(id(1)),
             keys.ready_all(),

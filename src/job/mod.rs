@@ -21,6 +21,7 @@ mod payload;
 mod place;
 mod plan;
 mod query;
+mod scheme;
 mod stats;
 mod store;
 mod transition;

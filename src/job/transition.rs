@@ -65,9 +65,13 @@ pub(crate) fn write(
     header: &mut Header,
 ) -> Result<()> {
     header.revision += 1;
-    let spilled = header.history.spill();
-    if let Some(first) = spilled.first() {
-        view.put(cx.keys.history(id, first.number), header::encode(&spilled)?);
+    // On a bag a commit takes one chunk of a job; what does not spill now does with the next.
+    if !view.writes(&cx.keys.histories(id)) {
+        let spilled = header.history.spill();
+        if let Some(first) = spilled.first() {
+            let chunk = header::encode(&spilled)?;
+            view.append(cx.keys.history(id, first.number, &chunk));
+        }
     }
     view.replace(cx.keys.job(id), Some(header.encode()?.into()));
     Ok(())
@@ -185,7 +189,7 @@ pub(crate) async fn failed(
             fields: std::collections::BTreeMap::new(),
         };
         let (at, writer) = cx.log_stamp();
-        view.put(cx.keys.log(id, at, writer), header::encode(&line)?);
+        view.append(cx.keys.log(id, at, writer, &header::encode(&line)?));
     }
     if header.cancel_requested {
         end(cx, view, id, header, Phase::Canceled, Why::Error(error)).await?;

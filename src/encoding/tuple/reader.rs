@@ -28,6 +28,11 @@ impl<'a> Reader<'a> {
         self.rest.is_empty()
     }
 
+    /// What was not read yet.
+    pub const fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     /// Reads bytes; they are copied only if a zero byte is among them.
     ///
     /// # Errors

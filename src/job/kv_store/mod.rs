@@ -33,6 +33,7 @@ use super::keys::KeySpace;
 use super::ops::Operation;
 use super::ops::expire::Expire;
 use super::plan::Stamps;
+use super::scheme::Scheme;
 use super::{Error, JobId, Result, Store};
 use crate::clock::{Clock, SystemClock};
 use crate::kv::{self, Change, ErrorKind, Health, Ownership};
@@ -102,10 +103,10 @@ impl KvStore {
     /// As [`start`](Store::start); [`Unsupported`](ErrorKind::Unsupported) if the store has no
     /// [`Atomic`](kv::Atomic); [`Invalid`](Error::Invalid) for a namespace that cannot be.
     pub async fn open(store: Arc<dyn kv::Store>, options: Options) -> Result<Self> {
-        let keys = KeySpace::new(&options.namespace)?;
-        if store.atomic().is_none() || !store.unique_keys() {
+        let keys = KeySpace::new(&options.namespace, Scheme::of(&*store))?;
+        if store.atomic().is_none() {
             let message = format!(
-                "the store {} cannot hold jobs: that takes unique keys and commits of several changes as one",
+                "the store {} cannot hold jobs: that takes commits of several changes as one",
                 store.name()
             );
             return Err(kv::Error::new(ErrorKind::Unsupported, message).into());

@@ -18,7 +18,7 @@ use super::super::plan::{Context, Effect, Held, Lanes, Look, Plan, Stamps, View}
 use super::super::{Error, Result};
 use super::request::{Group, Request, Waiter};
 use crate::clock::Clock;
-use crate::kv::{self, Change, ErrorKind, Key, Store};
+use crate::kv::{self, Change, ErrorKind, Key, Object, Store};
 
 /// Operations and bytes of one commit (rule 15).
 const MOST_OPERATIONS: usize = 256;
@@ -210,12 +210,14 @@ impl Planner {
         let mut view = View::new(&*store);
         view.begin(0);
         let mut fit = 0;
-        for (key, line) in &group.lines {
+        for line in &group.lines {
             let (changes, bytes) = view.size();
-            if bytes > max_bytes / 2 || changes > max_changes / 2 {
+            let full = bytes > max_bytes / 2 || changes > max_changes / 2;
+            // On a bag a commit takes one line of a job.
+            if full || view.writes(&line.key) {
                 break;
             }
-            view.put(key.clone(), line.clone());
+            view.append(line.clone());
             fit += 1;
         }
         // Those that were put stay in the group, for it may be planned again. If they fill the
@@ -272,7 +274,7 @@ impl Planner {
             }
             claim::plan(&cx, &mut view, &wanted).await?
         };
-        Ok((view.finish(), got))
+        Ok((view.finish().await?, got))
     }
 
     /// Commits; where the answer is lost, finds out what became of it (rule 2).
@@ -330,7 +332,7 @@ impl Planner {
 
     /// The group is committed: tells the process and the callers.
     fn answer(&mut self, group: Group, waiting: &mut Group, plan: Plan, got: Vec<Got>) {
-        self.apply(plan.effects);
+        waiting.lines.extend(self.apply(plan.effects));
         self.memory.callers = group.len() + self.requests.len();
         for operation in group.operations {
             operation.answer(None);
@@ -347,8 +349,10 @@ impl Planner {
         }
     }
 
-    fn apply(&mut self, effects: Vec<Effect>) {
+    /// Takes in what follows from a commit, and returns the log lines that it left over.
+    fn apply(&mut self, effects: Vec<Effect>) -> Vec<Object> {
         let mut stirred = false;
+        let mut left_over = Vec::new();
         for effect in effects {
             match effect {
                 Effect::Ready {
@@ -376,12 +380,14 @@ impl Planner {
                 }
                 Effect::Ended { id, epoch } => self.memory.held.end(id, epoch),
                 Effect::SlotRemoved { slot } => self.memory.held.drop_slot(slot),
+                Effect::LeftOver(line) => left_over.push(line),
             }
         }
         if stirred {
             self.activity
                 .send_modify(|count| *count = count.wrapping_add(1));
         }
+        left_over
     }
 
     /// Removes the worker records that hold nothing any more.

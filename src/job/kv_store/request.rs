@@ -10,14 +10,14 @@ use super::super::ops::Operation;
 use super::super::ops::claim::{Got, Wanted};
 use super::super::plan::{Context, View};
 use super::super::{Error, Result};
-use crate::kv::Key;
+use crate::kv::{Key, Object};
 
 /// What callers send to the planner.
 pub(super) enum Request {
     Operation(Box<dyn Planned>),
     Claim(Wanted, oneshot::Sender<Result<Got>>),
-    /// Log lines, which nobody waits for.
-    Lines(Vec<(Key, Vec<u8>)>),
+    /// A log line, which nobody waits for.
+    Line(Object),
     Stop(oneshot::Sender<()>),
 }
 
@@ -94,7 +94,7 @@ where
 pub(super) struct Group {
     pub(super) operations: VecDeque<Box<dyn Planned>>,
     pub(super) claims: VecDeque<(Wanted, oneshot::Sender<Result<Got>>)>,
-    pub(super) lines: VecDeque<(Key, Vec<u8>)>,
+    pub(super) lines: VecDeque<Object>,
     pub(super) stop: Option<oneshot::Sender<()>>,
 }
 
@@ -103,7 +103,7 @@ impl Group {
         match request {
             Request::Operation(operation) => self.operations.push_back(operation),
             Request::Claim(wanted, reply) => self.claims.push_back((wanted, reply)),
-            Request::Lines(lines) => self.lines.extend(lines),
+            Request::Line(line) => self.lines.push_back(line),
             Request::Stop(reply) => self.stop = Some(reply),
         }
     }

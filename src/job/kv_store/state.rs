@@ -224,7 +224,8 @@ impl StateStore for KvStore {
         loop {
             let page = self.0.store.scan(scan.clone()).await?;
             for object in &page.objects {
-                let chunk: Vec<StoredStep> = header::decode(&object.key, &object.value)?;
+                let body = self.0.keys.read_history(id, object)?;
+                let chunk: Vec<StoredStep> = header::decode(&object.key, body)?;
                 steps.extend(chunk);
             }
             match page.next {

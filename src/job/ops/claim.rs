@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::super::header::{self, Header, Holder, Phase};
 use super::super::keys::ReadyKey;
 use super::super::plan::{Context, Effect, Entry, View, WorkerRecord};
+use super::super::scheme::Scheme;
 use super::super::transition::{self, Why};
 use super::super::{Claimed, Claims, Error, Job, JobId, Lease, Result, Selector, State};
 use super::{promote, quarantine};
@@ -272,34 +273,41 @@ impl Desk {
         // However many a group begins, they stand in one record. Two new workers of a group
         // are both offered the next free slot.
         let mut slot = cx.held.slot_for(worker);
-        while self
+        let mut taken: Vec<u64> = self
             .records
             .iter()
-            .any(|(other, open)| other != worker && open.slot == slot)
-        {
-            slot += 1;
-        }
+            .filter(|(other, _)| *other != worker)
+            .map(|(_, open)| open.slot)
+            .collect();
         match self.records.entry(worker.to_owned()) {
             btree_map::Entry::Occupied(open) => Ok(open.into_mut()),
             btree_map::Entry::Vacant(place) => {
-                let key = cx.keys.worker(&cx.incarnation, slot);
-                let mut record = WorkerRecord {
-                    worker: worker.to_owned(),
-                    ..WorkerRecord::default()
-                };
-                if let Some(value) = view.get(&key).await? {
+                let (key, mut record) = loop {
+                    if taken.contains(&slot) {
+                        slot += 1;
+                        continue;
+                    }
+                    let key = cx.keys.worker(&cx.incarnation, slot);
+                    let Some(value) = view.get(&key).await? else {
+                        let worker = worker.to_owned();
+                        break (
+                            key,
+                            WorkerRecord {
+                                worker,
+                                ..WorkerRecord::default()
+                            },
+                        );
+                    };
                     match header::decode(&key, &value) {
-                        Ok(read) => record = read,
-                        // Begun anew: nobody may be kept from claiming by it.
+                        Ok(record) => break (key, record),
+                        // Put aside, and begun anew elsewhere: nobody may be kept from claiming.
                         Err(error) => {
-                            let object = Object {
-                                key: key.clone(),
-                                value,
-                            };
+                            let object = Object { key, value };
                             quarantine::index(cx, view, &object, &error.to_string())?;
+                            taken.push(slot);
                         }
                     }
-                }
+                };
                 record
                     .entries
                     .retain(|entry| cx.held.holds(entry.id(), entry.epoch));
@@ -354,6 +362,10 @@ async fn judge(
         }
         Err(error) => {
             quarantine::header(cx, view, &key, &value, &error)?;
+            if cx.keys.scheme == Scheme::Bag {
+                // A foreign value may have hidden the job's own: the next claim sees.
+                return Ok(Verdict::LeftAlone);
+            }
             view.remove(entry.key.clone());
             Ok(Verdict::Stale)
         }

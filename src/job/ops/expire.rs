@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use super::super::header::{self, Header, Phase};
 use super::super::keys::KeySpace;
 use super::super::plan::{Context, Effect, View, WorkerRecord};
+use super::super::scheme::Scheme;
 use super::super::transition::{self, Next};
 use super::super::{JobId, Result};
 use super::{Operation, quarantine};
@@ -126,7 +127,10 @@ impl Expire {
                 kept.push(entry);
             } else {
                 let holder = (incarnation, slot, entry.epoch);
-                take_back(cx, view, entry.id(), holder, expired).await?;
+                if !take_back(cx, view, entry.id(), holder, expired).await? {
+                    kept.push(entry);
+                    continue;
+                }
                 view.effect(Effect::Ended {
                     id: entry.id(),
                     epoch: entry.epoch,
@@ -146,22 +150,27 @@ impl Expire {
     }
 }
 
-/// Takes back a job that still runs under that very lease (rule 5).
+/// Takes back a job that still runs under that very lease (rule 5). `false` means: the
+/// record keeps it.
 async fn take_back(
     cx: &Context<'_>,
     view: &mut View<'_>,
     id: JobId,
     (incarnation, slot, epoch): ([u8; 16], u64, u64),
     expired: &mut Expired,
-) -> Result<()> {
+) -> Result<bool> {
     let key = cx.keys.job(id);
     let Some(value) = view.get(&key).await? else {
-        return Ok(());
+        return Ok(true);
     };
     let mut header = match Header::decode(&key, &value) {
         Ok(header) => header,
-        Err(error) if *error.kind() == ErrorKind::TooNew => return Ok(()),
-        Err(error) => return quarantine::header(cx, view, &key, &value, &error),
+        Err(error) if *error.kind() == ErrorKind::TooNew => return Ok(false),
+        Err(error) => {
+            quarantine::header(cx, view, &key, &value, &error)?;
+            // On a bag a foreign value may have hidden the job's own.
+            return Ok(cx.keys.scheme == Scheme::UniqueKeys);
+        }
     };
     let holds = header.phase == Phase::Running
         && header.epoch == epoch
@@ -170,12 +179,12 @@ async fn take_back(
             .as_ref()
             .is_some_and(|holder| holder.incarnation == incarnation && holder.slot == slot);
     if !holds {
-        return Ok(());
+        return Ok(true);
     }
     header.losses = header.losses.saturating_add(1);
     header.epoch += 1;
     let pause = header.backoff.wait(header.attempts, cx.clock.random());
     transition::failed(cx, view, id, &mut header, LEASE_EXPIRED, Next::After(pause)).await?;
     expired.ids.push(id);
-    Ok(())
+    Ok(true)
 }

@@ -49,7 +49,7 @@ pub(in crate::job) fn index(
     reason: &str,
 ) -> Result<()> {
     put_aside(cx, view, &object.key, &object.value, reason)?;
-    view.remove(object.key.clone());
+    view.remove_object(object);
     Ok(())
 }
 

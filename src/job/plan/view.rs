@@ -35,6 +35,8 @@ struct Written {
     after: Option<Bytes>,
     /// Whether the store is known to hold nothing there.
     fresh: bool,
+    /// Whether what the store holds there, which nobody compares, was removed before this was put.
+    cleared: bool,
     /// The operation that wrote it first, and others that wrote it again.
     by: usize,
     others: Vec<usize>,
@@ -76,6 +78,8 @@ pub(in crate::job) enum Effect {
     Ended { id: JobId, epoch: u64 },
     /// A worker record of this process is gone.
     SlotRemoved { slot: u64 },
+    /// A log line that goes with the next commit.
+    LeftOver(Object),
 }
 
 impl<'s> View<'s> {
@@ -161,9 +165,31 @@ impl<'s> View<'s> {
         self.write(key, Expect::Any, Some(value.into()), true);
     }
 
+    /// Adds an object of a [scheme](super::super::scheme) that only appends. On a bag its key may
+    /// have one in this commit already, which takes no other: it then goes with the next.
+    pub(in crate::job) fn append(&mut self, object: Object) {
+        let Object { key, value } = object;
+        if self.writes(&key) {
+            self.effect(Effect::LeftOver(Object { key, value }));
+        } else {
+            self.write(key, Expect::Any, Some(value), false);
+        }
+    }
+
+    /// Whether the commit has a change of this key.
+    pub(in crate::job) fn writes(&self, key: &Key) -> bool {
+        self.writes.contains_key(key)
+    }
+
     /// Removes a satellite or an index key.
     pub(in crate::job) fn remove(&mut self, key: Key) {
         self.write(key, Expect::Any, None, false);
+    }
+
+    /// Removes this very object, of which the store may have others under its key.
+    pub(in crate::job) fn remove_object(&mut self, object: &Object) {
+        let before = Expect::Value(object.value.clone());
+        self.write(object.key.clone(), before, None, false);
     }
 
     /// The commit holds only if this record, which was read before and is present, stands
@@ -185,6 +211,7 @@ impl<'s> View<'s> {
                     before,
                     after,
                     fresh,
+                    cleared: false,
                     by,
                     others,
                 });
@@ -194,6 +221,7 @@ impl<'s> View<'s> {
                 self.bytes -= size(written.key(), written.get().after.as_ref());
                 self.undo.push(Undo::Write(written.key().clone(), earlier));
                 let written = written.get_mut();
+                written.cleared |= written.after.is_none() && written.before == Expect::Any;
                 written.after = after;
                 if written.by != self.operation && !written.others.contains(&self.operation) {
                     written.others.push(self.operation);
@@ -336,7 +364,11 @@ impl<'s> View<'s> {
     }
 
     /// The commit, the operations behind each of its changes, and what follows from it.
-    pub(in crate::job) fn finish(self) -> Plan {
+    ///
+    /// # Errors
+    /// What the store says.
+    pub(in crate::job) async fn finish(mut self) -> Result<Plan> {
+        self.settle_cleared().await?;
         let mut changes = Vec::with_capacity(self.writes.len() + self.checks.len());
         let mut by = Vec::with_capacity(changes.capacity());
         for (key, operation) in self.checks {
@@ -359,11 +391,29 @@ impl<'s> View<'s> {
             });
             by.push((written.by, written.others));
         }
-        Plan {
+        Ok(Plan {
             changes,
             by,
             effects: self.effects,
+        })
+    }
+
+    /// On a bag a put adds a value: what was removed first in the same commit has to be named,
+    /// for one change cannot remove all and add.
+    async fn settle_cleared(&mut self) -> Result<()> {
+        if self.store.unique_keys() {
+            return Ok(());
         }
+        let puts = self
+            .writes
+            .iter_mut()
+            .filter(|(_, written)| written.cleared && written.after.is_some());
+        for (key, written) in puts {
+            if let Some(object) = self.store.get(key).await? {
+                written.before = Expect::Value(object.value);
+            }
+        }
+        Ok(())
     }
 }
 
