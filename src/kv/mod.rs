@@ -35,6 +35,7 @@ mod object;
 mod scan;
 mod store;
 mod watch;
+pub mod wrap;
 
 pub use change::{Atomic, Change, Expect, check_commit};
 pub use durability::Durability;

@@ -1,6 +1,7 @@
 //! The trait an adapter implements.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
@@ -139,5 +140,74 @@ pub trait Store: Send + Sync + Debug + 'static {
     /// Being told of changes, if the store can.
     fn watch(&self) -> Option<&dyn Watch> {
         None
+    }
+}
+
+/// A shared store is a store, so that a wrapper takes one, too.
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<S: Store + ?Sized> Store for Arc<S> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+
+    fn unique_keys(&self) -> bool {
+        (**self).unique_keys()
+    }
+
+    async fn set(&self, object: Object) -> Result<()> {
+        (**self).set(object).await
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<Object>> {
+        (**self).get(key).await
+    }
+
+    async fn scan(&self, scan: Scan) -> Result<Page> {
+        (**self).scan(scan).await
+    }
+
+    async fn remove(&self, object: &Object) -> Result<()> {
+        (**self).remove(object).await
+    }
+
+    async fn delete(&self, prefix: &Key) -> Result<()> {
+        (**self).delete(prefix).await
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Object>>> {
+        (**self).get_many(keys).await
+    }
+
+    async fn scan_many(&self, scans: Vec<Scan>) -> Result<Vec<Page>> {
+        (**self).scan_many(scans).await
+    }
+
+    async fn start(&self) -> Result<()> {
+        (**self).start().await
+    }
+
+    async fn stop(&self) -> Result<()> {
+        (**self).stop().await
+    }
+
+    async fn health(&self) -> Result<Health> {
+        (**self).health().await
+    }
+
+    fn limits(&self) -> Limits {
+        (**self).limits()
+    }
+
+    fn ownership(&self) -> Ownership {
+        (**self).ownership()
+    }
+
+    fn atomic(&self) -> Option<&dyn Atomic> {
+        (**self).atomic()
+    }
+
+    fn watch(&self) -> Option<&dyn Watch> {
+        (**self).watch()
     }
 }

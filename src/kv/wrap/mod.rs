@@ -1,0 +1,12 @@
+//! Stores around stores: each takes a [`Store`](super::Store) and is one that does something
+//! more, one file each. No backend lives here.
+//!
+//! | wrapper | what it adds |
+//! |---|---|
+//! | [`Prefixed`] | a prefix before every key, so that several share one store |
+//!
+//! A wrapper forwards every method, so that what the store below does better is not lost.
+
+mod prefixed;
+
+pub use prefixed::Prefixed;
