@@ -51,6 +51,18 @@ impl Cursor {
     pub fn value(&self) -> Option<&Bytes> {
         self.value.as_ref()
     }
+
+    /// Whether this pair has the cursor's key and does not lie behind its value.
+    fn has_passed(&self, key: &[u8], value: &[u8], direction: Direction) -> bool {
+        let Some(stands) = &self.value else {
+            return false;
+        };
+        key == self.key.as_bytes()
+            && match direction {
+                Direction::Forward => value <= stands.as_ref(),
+                Direction::Reverse => value >= stands.as_ref(),
+            }
+    }
 }
 
 /// A request for one page of the objects under a prefix.
@@ -132,7 +144,8 @@ impl Scan {
     /// The keys this scan covers: the prefix's range, cut at the cursor's key.
     ///
     /// The cursor's own key is left out on a store of unique keys (`unique_keys`), and left in on
-    /// a bag where the cursor names a value, for further values of that key may follow.
+    /// a bag where the cursor names a value, for further values of that key may follow;
+    /// [`PageBuilder`] passes over those that do not.
     pub fn range(&self, unique_keys: bool) -> Range {
         let mut range = Range {
             start: Bound::Included(self.prefix.clone()),
@@ -205,11 +218,20 @@ pub struct Page {
 
 /// Fills a [`Page`] up to the limit and byte budget of a [`Scan`]: every adapter cuts its pages
 /// here, so that all cut them alike.
+///
+/// An adapter offers what lies in the scan's [range](Scan::range), in its order: of a bag every
+/// pair, and always with its value. Pairs under the cursor's key that an earlier page had are
+/// passed over here, and `keys_only` takes effect here.
 #[derive(Debug)]
 pub struct PageBuilder<'a> {
     scan: &'a Scan,
     page: Page,
     bytes: usize,
+    /// The cursor, for as long as pairs may come that do not lie behind it.
+    passing: Option<&'a Cursor>,
+    /// The value of the page's last object where `keys_only` left it out: on a bag its cursor
+    /// would not move on without it.
+    left_out: Vec<u8>,
 }
 
 impl<'a> PageBuilder<'a> {
@@ -219,29 +241,54 @@ impl<'a> PageBuilder<'a> {
             scan,
             page: Page::default(),
             bytes: 0,
+            passing: scan.after.as_ref(),
+            left_out: Vec::new(),
         }
     }
 
     /// Offers the next object of the range. `false` means: the page is full and this object is
     /// not in it; offer no further ones.
     pub fn offer(&mut self, key: &[u8], value: &[u8]) -> bool {
-        let value = if self.scan.keys_only { &[] } else { value };
-        let size = key.len() + value.len();
+        if let Some(cursor) = self.passing {
+            if cursor.has_passed(key, value, self.scan.direction) {
+                return true;
+            }
+            self.passing = None;
+        }
+        let kept = if self.scan.keys_only { &[] } else { value };
+        let size = key.len() + kept.len();
         let full = self.page.objects.len() >= self.scan.limit
             || (!self.page.objects.is_empty()
                 && self.bytes.saturating_add(size) > self.scan.byte_budget);
         if full {
-            self.page.next = match self.page.objects.last() {
-                Some(last) => Some(Cursor::after_object(last)),
-                None => self.scan.after.clone(),
-            };
+            self.page.next = self.next();
             return false;
+        }
+        if self.scan.keys_only {
+            self.left_out.clear();
+            self.left_out.extend_from_slice(value);
         }
         self.bytes = self.bytes.saturating_add(size);
         self.page
             .objects
-            .push(Object::new(key, Bytes::copy_from_slice(value)));
+            .push(Object::new(key, Bytes::copy_from_slice(kept)));
         true
+    }
+
+    /// Behind the page's last object, or where the scan began.
+    fn next(&mut self) -> Option<Cursor> {
+        let Some(last) = self.page.objects.last() else {
+            return self.scan.after.clone();
+        };
+        let value = if self.scan.keys_only {
+            Bytes::from(std::mem::take(&mut self.left_out))
+        } else {
+            last.value.clone()
+        };
+        Some(Cursor {
+            key: last.key.clone(),
+            value: Some(value),
+        })
     }
 
     /// The page.
@@ -291,5 +338,53 @@ mod tests {
         let page = page.finish();
         assert_eq!(page.objects.len(), 1);
         assert_eq!(page.next.unwrap().key(), &Key::from("a"));
+    }
+
+    /// The pages of a walk over the values of one key.
+    fn walk(scan: Scan, values: &[&str]) -> Vec<Page> {
+        let mut values = values.to_vec();
+        if scan.direction == Direction::Reverse {
+            values.reverse();
+        }
+        let mut pages = Vec::new();
+        let mut scan = Some(scan);
+        while let Some(this) = scan {
+            let mut page = PageBuilder::new(&this);
+            let _ = values.iter().all(|v| page.offer(b"k", v.as_bytes()));
+            let page = page.finish();
+            scan = page.next.clone().map(|next| this.clone().after(next));
+            pages.push(page);
+            assert!(pages.len() <= values.len(), "the cursor moves on");
+        }
+        pages
+    }
+
+    #[test]
+    fn a_walk_over_a_bag_comes_to_every_pair_once() {
+        let values = ["", "1", "10", "2"];
+        for limit in [1, 2, 3, 4] {
+            let forward = Scan::prefix("").limit(limit);
+            for scan in [forward.clone(), forward.clone().reverse()] {
+                let pages = walk(scan.clone(), &values);
+                let mut found: Vec<_> = pages.into_iter().flat_map(|page| page.objects).collect();
+                if scan.direction == Direction::Reverse {
+                    found.reverse();
+                }
+                assert_eq!(found, values.map(|value| Object::new("k", value)));
+                let pages = walk(scan.keys_only(), &values);
+                let keys: Vec<_> = pages.into_iter().flat_map(|page| page.objects).collect();
+                assert_eq!(keys, [(); 4].map(|()| Object::new("k", "")));
+            }
+        }
+    }
+
+    #[test]
+    fn a_page_without_values_goes_on_behind_the_value_it_left_out() {
+        let scan = Scan::prefix("").limit(1).keys_only();
+        let mut page = PageBuilder::new(&scan);
+        assert!(page.offer(b"k", b"1"));
+        assert!(!page.offer(b"k", b"2"));
+        let next = page.finish().next;
+        assert_eq!(next, Some(Cursor::after_object(&Object::new("k", "1"))));
     }
 }

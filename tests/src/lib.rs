@@ -11,7 +11,9 @@
 )]
 
 mod faulty;
+mod five_methods;
 mod fixture;
 
 pub use faulty::{Fault, Faulty};
+pub use five_methods::FiveMethods;
 pub use fixture::{Fixture, Space, text, within};

@@ -1,4 +1,5 @@
-//! The conformance suite on the reference store.
+//! The conformance suite where keys are unique: the reference store, and one of five methods,
+//! which keeps its data when it is opened again.
 
 use kvjob::kv::Memory;
 use kvjob::testkit::Factory;
@@ -13,4 +14,12 @@ impl Factory for InMemory {
     }
 }
 
-kvjob::testkit::conformance!(InMemory);
+mod memory {
+    use super::*;
+    kvjob::testkit::conformance!(InMemory);
+}
+
+mod five_methods {
+    use kvjob_tests::FiveMethods;
+    kvjob::testkit::conformance!(FiveMethods::unique());
+}

@@ -300,8 +300,19 @@ pub async fn every_value_of_a_key_is_walked<F: Factory>(factory: &F) {
     for limit in [1, 2, 256] {
         let scan = Scan::prefix("").limit(limit);
         store.same(&store.walk(scan.clone()).await, &expected, "walked forward");
-        let mut backward = store.walk(scan.reverse()).await;
+        let mut backward = store.walk(scan.clone().reverse()).await;
         backward.reverse();
         store.same(&backward, &expected, "walked in reverse");
+        for mut scan in [scan.clone().keys_only(), scan.reverse().keys_only()] {
+            let mut pairs = 0;
+            while pairs <= expected.len() {
+                let page = store.page(&scan).await;
+                pairs += page.objects.len();
+                let Some(next) = page.next else { break };
+                scan = scan.after(next);
+            }
+            let name = store.name();
+            assert_eq!(pairs, expected.len(), "{name}: a walk of {scan:?}");
+        }
     }
 }

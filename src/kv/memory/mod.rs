@@ -1,14 +1,18 @@
-//! The reference store: an ordered map in memory.
+//! The reference store: an ordered map in memory. What it holds, in its two kinds, is in
+//! `contents`.
 
-use std::collections::BTreeMap;
+mod contents;
+#[cfg(test)]
+mod tests;
+
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 
+use self::contents::{Bag, Contents, Unique};
 use super::{
-    Atomic, Change, Direction, Error, Hub, Key, Limits, Object, Ownership, Page, PageBuilder,
-    Result, Scan, Store, Watch, Watcher, check_commit,
+    Atomic, Change, Error, Hub, Key, Limits, Object, Ownership, Page, PageBuilder, Result, Scan,
+    Store, Watch, Watcher, check_commit,
 };
 
 /// A store in this process's memory: the reference for what every other store does, and a fast
@@ -23,31 +27,58 @@ use super::{
 /// assert_eq!(store.get(&"greeting".into()).await?.unwrap().value, "hello");
 /// # Ok::<(), kvjob::kv::Error>(()) }).unwrap();
 /// ```
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Memory {
-    objects: Mutex<BTreeMap<Key, Bytes>>,
+    unique_keys: bool,
+    contents: Mutex<Box<dyn Contents>>,
     hub: Hub,
 }
 
 impl Memory {
-    /// An empty store.
+    /// An empty store in which a key holds one value.
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            unique_keys: true,
+            contents: Mutex::new(Box::new(Unique::new())),
+            hub: Hub::new(),
+        }
     }
 
-    fn objects(&self) -> MutexGuard<'_, BTreeMap<Key, Bytes>> {
+    /// An empty bag: a key holds any number of distinct values, in byte order. See
+    /// [`Store`](Store#two-kinds).
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use kvjob::kv::{Memory, Object, Scan, Store};
+    ///
+    /// let store = Memory::bag();
+    /// store.set(Object::new("colour", "red")).await?;
+    /// store.set(Object::new("colour", "blue")).await?;
+    /// assert_eq!(store.scan(Scan::prefix("colour")).await?.objects.len(), 2);
+    /// assert_eq!(store.get(&"colour".into()).await?.unwrap().value, "blue");
+    /// # Ok::<(), kvjob::kv::Error>(()) }).unwrap();
+    /// ```
+    pub fn bag() -> Self {
+        Self {
+            unique_keys: false,
+            contents: Mutex::new(Box::new(Bag::new())),
+            hub: Hub::new(),
+        }
+    }
+
+    fn contents(&self) -> MutexGuard<'_, Box<dyn Contents>> {
         // No code panics while it holds the lock half-way through a change, so that what a
         // poisoned lock guards is whole.
-        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn commit_now(&self, changes: Vec<Change>) -> Result<()> {
         check_commit(&changes, &self.limits())?;
-        let mut objects = self.objects();
+        let mut contents = self.contents();
         let failed: Vec<usize> = changes
             .iter()
             .enumerate()
-            .filter(|(_, change)| !change.holds(objects.get(&change.key).map(Bytes::as_ref)))
+            .filter(|(_, change)| !contents.holds(change))
             .map(|(index, _)| index)
             .collect();
         if !failed.is_empty() {
@@ -59,19 +90,20 @@ impl Memory {
             if change.is_check() {
                 continue;
             }
-            match change.after {
-                Some(value) => {
-                    if !idle {
-                        put.push(change.key.clone());
-                    }
-                    objects.insert(change.key, value);
-                }
-                None => drop(objects.remove(&change.key)),
+            if !idle && change.after.is_some() {
+                put.push(change.key.clone());
             }
+            contents.apply(change);
         }
-        drop(objects);
+        drop(contents);
         self.hub.announce(put);
         Ok(())
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -81,47 +113,40 @@ impl Store for Memory {
         "memory"
     }
 
+    fn unique_keys(&self) -> bool {
+        self.unique_keys
+    }
+
     async fn set(&self, object: Object) -> Result<()> {
         self.limits().check_object(&object)?;
-        self.objects().insert(object.key.clone(), object.value);
-        self.hub.announce([object.key]);
+        let key = object.key.clone();
+        self.contents().put(object);
+        self.hub.announce([key]);
         Ok(())
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Object>> {
         self.limits().check_key(key)?;
-        Ok(self.objects().get(key).map(|value| Object {
-            key: key.clone(),
-            value: value.clone(),
-        }))
+        Ok(self.contents().find(key))
     }
 
     async fn scan(&self, scan: Scan) -> Result<Page> {
-        let range = scan.range(true);
+        let range = scan.range(self.unique_keys);
         let mut page = PageBuilder::new(&scan);
         if !range.is_empty() {
-            let objects = self.objects();
-            let mut within = objects.range::<Key, _>((range.start, range.end));
-            while let Some((key, value)) = match range.direction {
-                Direction::Forward => within.next(),
-                Direction::Reverse => within.next_back(),
-            } {
-                if !page.offer(key.as_bytes(), value) {
-                    break;
-                }
-            }
+            self.contents().offer_to(range, &mut page);
         }
         Ok(page.finish())
     }
 
     async fn remove(&self, object: &Object) -> Result<()> {
         self.limits().check_key(&object.key)?;
-        self.objects().remove(&object.key);
+        self.contents().take_out(object);
         Ok(())
     }
 
     async fn delete(&self, prefix: &Key) -> Result<()> {
-        self.objects().retain(|key, _| !key.starts_with(prefix));
+        self.contents().clear_prefix(prefix);
         Ok(())
     }
 
@@ -129,16 +154,8 @@ impl Store for Memory {
         for key in keys {
             self.limits().check_key(key)?;
         }
-        let objects = self.objects();
-        Ok(keys
-            .iter()
-            .map(|key| {
-                objects.get(key).map(|value| Object {
-                    key: key.clone(),
-                    value: value.clone(),
-                })
-            })
-            .collect())
+        let contents = self.contents();
+        Ok(keys.iter().map(|key| contents.find(key)).collect())
     }
 
     fn limits(&self) -> Limits {
