@@ -37,6 +37,17 @@ pub enum Error {
     Store(#[from] kv::Error),
 }
 
+/// For the body of a transaction that is shared with the store, which answers in the store's own
+/// errors; see [`KvStore::enqueue_within`](super::KvStore::enqueue_within).
+impl From<Error> for kv::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Store(error) => error,
+            error => Self::new(kv::ErrorKind::Backend, error.to_string()).with_source(error),
+        }
+    }
+}
+
 impl Error {
     pub(crate) fn invalid(code: &'static str, message: impl Into<String>) -> Self {
         Self::Invalid {

@@ -29,7 +29,7 @@ mod transition;
 pub use backoff::Backoff;
 pub use error::{Error, Result};
 pub use id::{JobId, ParseJobIdError};
-pub use kv_store::{KvStore, Options};
+pub use kv_store::{KvStore, Options, Receipt};
 pub use lease::{Beat, Claim, Claimed, Claims, Failure, Lease, Outcome, Retry, Selector};
 pub use log::{Level, LogLine};
 pub use model::{Job, Lane, State, Step};

@@ -6,6 +6,7 @@
 //! | `request` | what callers send to it, and how they are answered |
 //! | `queue`, `state`, `logs` | the traits of a job store, one file each |
 //! | `list` | the queue in claim order |
+//! | `within` | storing a job inside a transaction of the user's |
 
 mod list;
 mod logs;
@@ -14,6 +15,7 @@ mod planner;
 mod queue;
 mod request;
 mod state;
+mod within;
 
 use std::fmt;
 use std::sync::{Arc, LazyLock};
@@ -24,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 pub use options::Options;
+pub use within::Receipt;
 
 use self::planner::{Memory, Planner};
 use self::request::{Request, Waiter};

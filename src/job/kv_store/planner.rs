@@ -67,6 +67,8 @@ impl Planner {
     pub(super) async fn run(mut self) {
         let mut group = Group::default();
         while self.gather(&mut group).await {
+            let committed = std::mem::take(&mut group.committed);
+            group.lines.extend(self.apply(committed));
             while group.len() > 0 || !group.lines.is_empty() {
                 self.work(&mut group).await;
             }

@@ -34,7 +34,7 @@ use crate::kv::Scan;
 const MAX_WORKER: usize = 128;
 
 impl KvStore {
-    fn enqueue_operation(&self, job: NewJob) -> Result<Enqueue> {
+    pub(super) fn enqueue_operation(&self, job: NewJob) -> Result<Enqueue> {
         let most = self
             .0
             .options

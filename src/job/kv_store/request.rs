@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::super::keys::KeySpace;
 use super::super::ops::Operation;
 use super::super::ops::claim::{Got, Wanted};
-use super::super::plan::{Context, View};
+use super::super::plan::{Context, Effect, View};
 use super::super::{Error, Result};
 use crate::kv::{Key, Object};
 
@@ -18,6 +18,8 @@ pub(super) enum Request {
     Claim(Wanted, oneshot::Sender<Result<Got>>),
     /// A log line, which nobody waits for.
     Line(Object),
+    /// What follows from a commit that the user made.
+    Committed(Vec<Effect>),
     Stop(oneshot::Sender<()>),
 }
 
@@ -95,6 +97,7 @@ pub(super) struct Group {
     pub(super) operations: VecDeque<Box<dyn Planned>>,
     pub(super) claims: VecDeque<(Wanted, oneshot::Sender<Result<Got>>)>,
     pub(super) lines: VecDeque<Object>,
+    pub(super) committed: Vec<Effect>,
     pub(super) stop: Option<oneshot::Sender<()>>,
 }
 
@@ -104,6 +107,7 @@ impl Group {
             Request::Operation(operation) => self.operations.push_back(operation),
             Request::Claim(wanted, reply) => self.claims.push_back((wanted, reply)),
             Request::Line(line) => self.lines.push_back(line),
+            Request::Committed(effects) => self.committed.extend(effects),
             Request::Stop(reply) => self.stop = Some(reply),
         }
     }
@@ -114,6 +118,6 @@ impl Group {
 
     /// Whether anybody waits for it.
     pub(super) fn is_awaited(&self) -> bool {
-        self.len() > 0 || self.stop.is_some()
+        self.len() > 0 || !self.committed.is_empty() || self.stop.is_some()
     }
 }
