@@ -6,21 +6,30 @@ use std::fmt::Debug;
 
 use bytes::Bytes;
 
-use super::embedded::Overlay;
+use super::embedded::decide;
 use super::{Change, Health, Key, Limits, Range, Result, check_commit};
 
 /// One write of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Write<'a> {
-    /// Stores an object, whatever was there.
+    /// Stores an object, whatever was there. A bag gets the pair beside those it has, and stays as
+    /// it is if it has this one.
     Put {
         /// Its key.
         key: &'a Key,
         /// Its value.
         value: &'a Bytes,
     },
-    /// Removes what is under this key, if anything.
+    /// Removes what is under this key, if anything: on a bag, every value.
     Remove(&'a Key),
+    /// Removes this very pair, if it is there. Only a bag is sent it; where keys are unique it is
+    /// what [`Remove`](Self::Remove) is.
+    RemovePair {
+        /// Its key.
+        key: &'a Key,
+        /// Its value.
+        value: &'a Bytes,
+    },
     /// Removes every key that begins with this prefix. [`Embedded`](super::Embedded) sends it
     /// alone, for it may take long.
     DeletePrefix(&'a Key),
@@ -49,14 +58,22 @@ pub trait Engine: Send + Sync + Debug + 'static {
     /// The largest things it takes.
     fn limits(&self) -> Limits;
 
-    /// The values under these keys, each at its key's place, all of one moment.
+    /// Whether a key holds one value (`true`) or a set of them: see
+    /// [`Store`](super::Store#two-kinds). Stays the same.
+    fn unique_keys(&self) -> bool {
+        true
+    }
+
+    /// The values under these keys, each at its key's place, all of one moment: of a bag the
+    /// smallest under each key.
     ///
     /// # Errors
     /// What the engine says.
     fn get(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>>;
 
     /// Visits the objects of a range in its order, all of one moment, until `visit` returns
-    /// `false` or the range ends. The range is not [empty](Range::is_empty).
+    /// `false` or the range ends: of a bag every pair, by key and then by value, in reverse by
+    /// both. The range is not [empty](Range::is_empty).
     ///
     /// # Errors
     /// What the engine says.
@@ -109,6 +126,11 @@ pub trait Transaction {
     /// The largest things it takes; those of its engine.
     fn limits(&self) -> Limits;
 
+    /// As [`Engine::unique_keys`], and the same as its engine's.
+    fn unique_keys(&self) -> bool {
+        true
+    }
+
     /// As [`Engine::get`].
     ///
     /// # Errors
@@ -136,10 +158,13 @@ pub trait Transaction {
     /// that failed and the transaction makes sense without these changes.
     fn change(&mut self, changes: &[Change]) -> Result<()> {
         check_commit(changes, &self.limits())?;
-        let mut overlay = Overlay::over([changes]);
-        let stored = self.get(overlay.unread())?;
-        overlay.fill(stored)?;
-        overlay.commit(changes)?;
-        self.write(&overlay.writes())
+        let decided = decide(
+            self.unique_keys(),
+            std::iter::once(changes),
+            |keys| self.get(keys),
+            |range, visit| self.scan(range, visit),
+        )?;
+        decided.outcomes.into_iter().collect::<Result<()>>()?;
+        self.write(&decided.writes)
     }
 }

@@ -187,7 +187,7 @@ impl kv::Transaction for Transaction<'_> {
         self.put
             .extend(writes.iter().filter_map(|write| match write {
                 Write::Put { key, .. } => Some((*key).clone()),
-                Write::Remove(_) | Write::DeletePrefix(_) => None,
+                Write::Remove(_) | Write::RemovePair { .. } | Write::DeletePrefix(_) => None,
             }));
         Ok(())
     }
@@ -237,7 +237,7 @@ fn write(table: &mut Table<'_, &'static [u8], &'static [u8]>, writes: &[Write<'_
                     .insert(key.as_bytes(), value.as_ref())
                     .map_err(writing)?;
             }
-            Write::Remove(key) => {
+            Write::Remove(key) | Write::RemovePair { key, .. } => {
                 table.remove(key.as_bytes()).map_err(writing)?;
             }
             Write::DeletePrefix(prefix) => {

@@ -19,7 +19,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-pub(super) use group::Overlay;
+pub(super) use group::decide;
 use queue::{Closing, Request, Work};
 use shared::{Open, Shared};
 use writer::Writer;
@@ -175,7 +175,7 @@ impl<E: Engine> Embedded<E> {
 }
 
 fn scan_now(engine: &impl Engine, scan: &Scan) -> Result<Page> {
-    let range = scan.range(true);
+    let range = scan.range(engine.unique_keys());
     let mut page = PageBuilder::new(scan);
     // Some ordered maps panic on a range that ends before it starts.
     if !range.is_empty() {
@@ -195,6 +195,10 @@ fn object(key: &Key, value: Option<Bytes>) -> Option<Object> {
 impl<E: Engine> Store for Embedded<E> {
     fn name(&self) -> &str {
         &self.shared.name
+    }
+
+    fn unique_keys(&self) -> bool {
+        self.shared.unique_keys
     }
 
     async fn set(&self, object: Object) -> Result<()> {
@@ -219,8 +223,17 @@ impl<E: Engine> Store for Embedded<E> {
 
     async fn remove(&self, object: &Object) -> Result<()> {
         self.shared.limits.check_key(&object.key)?;
-        let change = Change::remove(object.key.clone());
-        self.write(Work::Commit(vec![change])).await
+        let Object { key, value } = object.clone();
+        if self.shared.unique_keys {
+            return self.write(Work::Commit(vec![Change::remove(key)])).await;
+        }
+        let change = Change::replace(key, value, None);
+        let removed = self.write(Work::Commit(vec![change])).await;
+        removed.or_else(|error| match error.kind() {
+            // The pair is not there.
+            ErrorKind::ConditionFailed { .. } => Ok(()),
+            _ => Err(error),
+        })
     }
 
     async fn delete(&self, prefix: &Key) -> Result<()> {

@@ -20,6 +20,7 @@ pub(super) struct Open<E> {
 
 pub(super) struct Shared<E> {
     pub(super) name: String,
+    pub(super) unique_keys: bool,
     pub(super) limits: Limits,
     pub(super) queue: Queue<E>,
     /// Only the writer thread ever locks it for writing, once, to close. So a reader that cannot
@@ -36,6 +37,7 @@ impl<E: Engine> Shared<E> {
     pub(super) fn new(open: Open<E>) -> Self {
         Self {
             name: open.engine.name().to_owned(),
+            unique_keys: open.engine.unique_keys(),
             limits: open.engine.limits(),
             queue: Queue::new(),
             open: RwLock::new(Some(open)),

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::group::Overlay;
+use super::group::{Decided, decide};
 use super::queue::{GROUP_COMMITS, Next, Pending};
 use super::shared::{Shared, panic_text};
 use crate::kv::{Change, Durability, Engine, Error, ErrorKind, Hub, Key, Result, Write};
@@ -145,16 +145,12 @@ impl<E: Engine> Writer<E> {
     /// is everyone's. Nobody is answered before all is applied, also not the commits that fail:
     /// they may do so only for what others of the group would have written.
     fn attempt(&mut self, commits: &[Pending], bytes: usize) -> Result<Vec<Result<()>>> {
-        let mut overlay = Overlay::over(commits.iter().map(|commit| &*commit.changes));
-        if !overlay.unread().is_empty() {
-            let stored = self.shared.call(|engine| engine.get(overlay.unread()))?;
-            overlay.fill(stored)?;
-        }
-        let outcomes = commits
-            .iter()
-            .map(|commit| overlay.commit(&commit.changes))
-            .collect();
-        let writes = overlay.writes();
+        let Decided { outcomes, writes } = decide(
+            self.shared.unique_keys,
+            commits.iter().map(|commit| &*commit.changes),
+            |keys| self.shared.call(|engine| engine.get(keys)),
+            |range, visit| self.shared.call(|engine| engine.scan(range, visit)),
+        )?;
         if !writes.is_empty() {
             self.apply(&writes, bytes)?;
         }
@@ -245,6 +241,6 @@ fn is_fatal(error: &Error) -> bool {
 fn put_key(write: &Write<'_>) -> Option<Key> {
     match write {
         Write::Put { key, .. } => Some((*key).clone()),
-        Write::Remove(_) | Write::DeletePrefix(_) => None,
+        Write::Remove(_) | Write::RemovePair { .. } | Write::DeletePrefix(_) => None,
     }
 }

@@ -142,7 +142,7 @@ fn write(objects: &mut Objects, writes: &[Write<'_>]) {
     for write in writes {
         match write {
             Write::Put { key, value } => drop(objects.insert((*key).clone(), (*value).clone())),
-            Write::Remove(key) => drop(objects.remove(*key)),
+            Write::Remove(key) | Write::RemovePair { key, .. } => drop(objects.remove(*key)),
             Write::DeletePrefix(prefix) => objects.retain(|key, _| !key.starts_with(prefix)),
         }
     }

@@ -1,6 +1,7 @@
 //! What [`Embedded`](super::Embedded) promises whatever the engine, on one that can be told what
 //! to do.
 
+mod bags;
 mod closing;
 mod durability;
 mod engine;

@@ -1,5 +1,4 @@
-//! Conditions and writes of a group of commits: what each finds, and what all together write.
-//! Knows no thread, no queue and no engine.
+//! The overlay of a group where a key holds one value.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -14,7 +13,7 @@ use crate::kv::{Change, Error, ErrorKind, Expect, Key, Result, Write};
 /// keys that have conditions, then asked commit by commit. A commit that fails its conditions
 /// leaves it as it was. Keys written several times are written once, with the last value.
 #[derive(Debug)]
-pub(in crate::kv) struct Overlay<'a> {
+pub(super) struct Overlay<'a> {
     slots: Vec<Slot<'a>>,
     places: HashMap<&'a Key, usize>,
     unread: Vec<Key>,
@@ -35,10 +34,7 @@ enum Value<'a> {
 
 impl<'a> Overlay<'a> {
     /// An overlay over these commits, which must be those that [`commit`](Self::commit) gets.
-    pub(in crate::kv) fn over(
-        commits: impl IntoIterator<Item = &'a [Change], IntoIter: Clone>,
-    ) -> Self {
-        let commits = commits.into_iter();
+    pub(super) fn over(commits: impl Iterator<Item = &'a [Change]> + Clone) -> Self {
         let changes = commits.clone().map(<[Change]>::len).sum();
         let mut overlay = Self {
             slots: Vec::with_capacity(changes),
@@ -55,12 +51,12 @@ impl<'a> Overlay<'a> {
     }
 
     /// The keys that conditions speak of, each once: what the engine must be asked.
-    pub(in crate::kv) fn unread(&self) -> &[Key] {
+    pub(super) fn unread(&self) -> &[Key] {
         &self.unread
     }
 
     /// Takes what the engine holds under [`unread`](Self::unread), in its order.
-    pub(in crate::kv) fn fill(&mut self, stored: Vec<Option<Bytes>>) -> Result<()> {
+    pub(super) fn fill(&mut self, stored: Vec<Option<Bytes>>) -> Result<()> {
         if stored.len() != self.unread.len() {
             // Not to be taken for absence: that would let a commit through which must fail.
             let message = format!(
@@ -77,7 +73,7 @@ impl<'a> Overlay<'a> {
     }
 
     /// Applies one commit on top of the earlier ones, or says all its conditions that fail.
-    pub(in crate::kv) fn commit(&mut self, changes: &'a [Change]) -> Result<()> {
+    pub(super) fn commit(&mut self, changes: &'a [Change]) -> Result<()> {
         let failed: Vec<usize> = changes
             .iter()
             .enumerate()
@@ -94,7 +90,7 @@ impl<'a> Overlay<'a> {
     }
 
     /// What the commits that went through write, every key once.
-    pub(in crate::kv) fn writes(&self) -> Vec<Write<'a>> {
+    pub(super) fn writes(&self) -> Vec<Write<'a>> {
         let write = |slot: &Slot<'a>| match slot.value {
             Value::Stored(_) => None,
             Value::Written(Some(value)) => Some(Write::Put {
@@ -155,7 +151,8 @@ mod tests {
     fn written(overlay: &Overlay<'_>) -> Vec<(Key, Option<Bytes>)> {
         let plain = |write: Write<'_>| match write {
             Write::Put { key, value } => (key.clone(), Some(value.clone())),
-            Write::Remove(key) | Write::DeletePrefix(key) => (key.clone(), None),
+            Write::Remove(key) => (key.clone(), None),
+            other => panic!("{other:?}"),
         };
         overlay.writes().into_iter().map(plain).collect()
     }
