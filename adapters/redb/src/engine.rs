@@ -1,17 +1,14 @@
-//! [`Engine`]: one table of a redb database, and the transaction a user shares with it.
+//! [`Engine`]: one table of a redb database, and the transaction a user shares with it. What is
+//! read from and written to the table is in `unique` and `bag`, for the two kinds of store.
 
 use std::fmt;
 
 use bytes::Bytes;
-use kvjob::kv::{self, Direction, Key, Limits, Range, Result, Transactional, Write};
-use redb::{
-    Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, Table, TableDefinition,
-    TableError, WriteTransaction,
-};
+use kvjob::kv::{self, ErrorKind, Key, Limits, Range, Result, Transactional, Write};
+use redb::{Database, Durability, ReadableDatabase, TableError, WriteTransaction};
 
 use crate::error::{committing, reading, writing};
-
-const TABLE: TableDefinition<&[u8], &[u8]> = TableDefinition::new("kvjob");
+use crate::{bag, unique};
 
 /// The largest things a store in redb takes. redb itself takes values of 3 GiB; these keep a
 /// commit well within the cache.
@@ -25,6 +22,7 @@ pub const LIMITS: Limits = Limits {
 /// The table `kvjob` of a redb database. Users have it inside a [`Redb`](crate::Redb).
 pub struct Engine {
     database: Database,
+    unique_keys: bool,
 }
 
 impl Engine {
@@ -32,25 +30,63 @@ impl Engine {
     /// other tables it knows nothing.
     ///
     /// # Errors
-    /// What redb says; also if there is a table `kvjob` of another kind.
+    /// What redb says; also if there is a table `kvjob` of another kind:
+    /// [`Unsupported`](ErrorKind::Unsupported) if it is a [bag](Self::bag)'s.
     pub fn new(database: Database) -> Result<Self> {
-        let engine = Self { database };
+        Self::with(database, true)
+    }
+
+    /// The same as a bag, in which a key holds a set of values: its table is a multimap table.
+    ///
+    /// # Errors
+    /// What redb says; also if there is a table `kvjob` of another kind:
+    /// [`Unsupported`](ErrorKind::Unsupported) if it is one of [unique keys](Self::new).
+    pub fn bag(database: Database) -> Result<Self> {
+        Self::with(database, false)
+    }
+
+    fn with(database: Database, unique_keys: bool) -> Result<Self> {
+        let engine = Self {
+            database,
+            unique_keys,
+        };
         let transaction = engine.database.begin_read().map_err(reading)?;
-        match transaction.open_table(TABLE) {
-            Ok(_) => {}
+        let opened = if unique_keys {
+            transaction.open_table(unique::TABLE).map(drop)
+        } else {
+            transaction.open_multimap_table(bag::TABLE).map(drop)
+        };
+        match opened {
+            Ok(()) => {}
             Err(TableError::TableDoesNotExist(_)) => {
                 let transaction = engine.begin(true)?;
-                transaction.open_table(TABLE).map_err(writing)?;
+                engine.writable(&transaction)?;
                 transaction.commit().map_err(committing)?;
             }
-            Err(error) => return Err(reading(error)),
+            Err(error) => return Err(other_kind(error)),
         }
         Ok(engine)
     }
 
-    fn table(&self) -> Result<ReadOnlyTable<&'static [u8], &'static [u8]>> {
+    fn readable(&self) -> Result<Readable> {
         let transaction = self.database.begin_read().map_err(reading)?;
-        transaction.open_table(TABLE).map_err(reading)
+        if self.unique_keys {
+            let table = transaction.open_table(unique::TABLE).map_err(reading)?;
+            Ok(Readable::Unique(table))
+        } else {
+            let table = transaction.open_multimap_table(bag::TABLE);
+            Ok(Readable::Bag(table.map_err(reading)?))
+        }
+    }
+
+    fn writable<'t>(&self, transaction: &'t WriteTransaction) -> Result<Writable<'t>> {
+        if self.unique_keys {
+            let table = transaction.open_table(unique::TABLE).map_err(writing)?;
+            Ok(Writable::Unique(table))
+        } else {
+            let table = transaction.open_multimap_table(bag::TABLE);
+            Ok(Writable::Bag(table.map_err(writing)?))
+        }
     }
 
     fn begin(&self, sync: bool) -> Result<WriteTransaction> {
@@ -65,6 +101,43 @@ impl Engine {
     }
 }
 
+/// The table in a read transaction.
+enum Readable {
+    Unique(unique::ReadOnlyTable),
+    Bag(bag::ReadOnlyTable),
+}
+
+/// The table in a write transaction.
+enum Writable<'t> {
+    Unique(unique::Table<'t>),
+    Bag(bag::Table<'t>),
+}
+
+impl Writable<'_> {
+    fn write(&mut self, writes: &[Write<'_>]) -> Result<()> {
+        match self {
+            Self::Unique(table) => unique::write(table, writes),
+            Self::Bag(table) => bag::write(table, writes),
+        }
+    }
+}
+
+/// The error of a table that is there and cannot be opened.
+fn other_kind(source: TableError) -> kv::Error {
+    let why = match &source {
+        TableError::TableIsMultimap(_) => {
+            "it holds a bag, whose keys have sets of values, and was to be opened as a store with \
+             one value a key; open it with Options::bag(), or choose another path"
+        }
+        TableError::TableIsNotMultimap(_) => {
+            "it holds a store with one value a key, and was to be opened as a bag, whose keys \
+             have sets of values; open it without Options::bag(), or choose another path"
+        }
+        _ => return reading(source),
+    };
+    kv::Error::new(ErrorKind::Unsupported, why).with_source(source)
+}
+
 impl kv::Engine for Engine {
     fn name(&self) -> &'static str {
         "redb"
@@ -74,20 +147,27 @@ impl kv::Engine for Engine {
         LIMITS
     }
 
+    fn unique_keys(&self) -> bool {
+        self.unique_keys
+    }
+
     fn get(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>> {
-        get(&self.table()?, keys)
+        match self.readable()? {
+            Readable::Unique(table) => unique::get(&table, keys),
+            Readable::Bag(table) => bag::get(&table, keys),
+        }
     }
 
     fn scan(&self, range: &Range, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<()> {
-        scan(&self.table()?, range, visit)
+        match self.readable()? {
+            Readable::Unique(table) => unique::scan(&table, range, visit),
+            Readable::Bag(table) => bag::scan(&table, range, visit),
+        }
     }
 
     fn apply(&self, writes: &[Write<'_>], sync: bool) -> Result<()> {
         let transaction = self.begin(sync)?;
-        {
-            let mut table = transaction.open_table(TABLE).map_err(writing)?;
-            write(&mut table, writes)?;
-        }
+        self.writable(&transaction)?.write(writes)?;
         transaction.commit().map_err(committing)
     }
 
@@ -107,7 +187,7 @@ impl Transactional for Engine {
         let redb = self.begin(true)?;
         let outcome = {
             let mut transaction = Transaction {
-                table: redb.open_table(TABLE).map_err(writing)?,
+                table: self.writable(&redb)?,
                 redb: &redb,
                 put: Vec::new(),
             };
@@ -157,7 +237,7 @@ impl fmt::Debug for Engine {
 /// ```
 pub struct Transaction<'t> {
     redb: &'t WriteTransaction,
-    table: Table<'t, &'static [u8], &'static [u8]>,
+    table: Writable<'t>,
     put: Vec<Key>,
 }
 
@@ -174,16 +254,26 @@ impl kv::Transaction for Transaction<'_> {
         LIMITS
     }
 
+    fn unique_keys(&self) -> bool {
+        matches!(self.table, Writable::Unique(_))
+    }
+
     fn get(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>> {
-        get(&self.table, keys)
+        match &self.table {
+            Writable::Unique(table) => unique::get(table, keys),
+            Writable::Bag(table) => bag::get(table, keys),
+        }
     }
 
     fn scan(&self, range: &Range, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<()> {
-        scan(&self.table, range, visit)
+        match &self.table {
+            Writable::Unique(table) => unique::scan(table, range, visit),
+            Writable::Bag(table) => bag::scan(table, range, visit),
+        }
     }
 
     fn write(&mut self, writes: &[Write<'_>]) -> Result<()> {
-        write(&mut self.table, writes)?;
+        self.table.write(writes)?;
         self.put
             .extend(writes.iter().filter_map(|write| match write {
                 Write::Put { key, .. } => Some((*key).clone()),
@@ -197,56 +287,4 @@ impl fmt::Debug for Transaction<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Transaction").finish_non_exhaustive()
     }
-}
-
-fn get(
-    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
-    keys: &[Key],
-) -> Result<Vec<Option<Bytes>>> {
-    keys.iter()
-        .map(|key| {
-            let value = table.get(key.as_bytes()).map_err(reading)?;
-            Ok(value.map(|value| Bytes::copy_from_slice(value.value())))
-        })
-        .collect()
-}
-
-fn scan(
-    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
-    range: &Range,
-    visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
-) -> Result<()> {
-    let mut objects = table.range::<&[u8]>(range.as_bytes()).map_err(reading)?;
-    while let Some(object) = match range.direction {
-        Direction::Forward => objects.next(),
-        Direction::Reverse => objects.next_back(),
-    } {
-        let (key, value) = object.map_err(reading)?;
-        if !visit(key.value(), value.value()) {
-            break;
-        }
-    }
-    Ok(())
-}
-
-fn write(table: &mut Table<'_, &'static [u8], &'static [u8]>, writes: &[Write<'_>]) -> Result<()> {
-    for write in writes {
-        match write {
-            Write::Put { key, value } => {
-                table
-                    .insert(key.as_bytes(), value.as_ref())
-                    .map_err(writing)?;
-            }
-            Write::Remove(key) | Write::RemovePair { key, .. } => {
-                table.remove(key.as_bytes()).map_err(writing)?;
-            }
-            Write::DeletePrefix(prefix) => {
-                let range = kv::Scan::prefix((*prefix).clone()).range(true);
-                table
-                    .retain_in::<&[u8], _>(range.as_bytes(), |_, _| false)
-                    .map_err(writing)?;
-            }
-        }
-    }
-    Ok(())
 }

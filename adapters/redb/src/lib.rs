@@ -37,9 +37,24 @@
 //!   a sync is made after 1,000 groups or 64 MiB at the latest, whatever the durability.
 //! - After a crash redb walks the whole file when it is opened, some seconds for a gigabyte.
 //! - A read of what is not in the cache waits for the disk, on the thread that asked.
+//!
+//! # Bags
+//!
+//! Opened with [`Options::bag`], a key holds a set of values; everything above holds for it, too,
+//! and so do the limits. It is there for data of that form, such as the members of a group.
+//! kvjob's jobs live in either and give the same answers, but one value a key is the faster of
+//! the two: leave it at that where you have the choice.
+//!
+//! - A condition reads all values of its key; so does a page that begins among them, as far as
+//!   its beginning. Thousands of values under a key are fine, millions are not.
+//! - redb orders values as it orders keys, and keeps copies of large ones to find its way. Four
+//!   of 64 MiB under one key are taken, but they take ten seconds and leave a file of 2 GiB. Keep
+//!   large values in keys of their own.
 
+mod bag;
 mod engine;
 mod error;
+mod unique;
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -80,6 +95,7 @@ pub fn open(path: impl AsRef<Path>) -> Result<Redb> {
 pub struct Options {
     durability: Durability,
     cache_bytes: usize,
+    unique_keys: bool,
 }
 
 impl Default for Options {
@@ -87,12 +103,13 @@ impl Default for Options {
         Self {
             durability: Durability::Immediate,
             cache_bytes: 128 << 20,
+            unique_keys: true,
         }
     }
 }
 
 impl Options {
-    /// Durable at once, with a cache of 128 MiB.
+    /// Durable at once, with a cache of 128 MiB and one value a key.
     pub fn new() -> Self {
         Self::default()
     }
@@ -111,18 +128,45 @@ impl Options {
         self
     }
 
+    /// As a bag: a key holds any number of distinct values, in byte order, see
+    /// [`Store`](kv::Store#two-kinds). Which of the two a file holds is settled when it is
+    /// created; opened as the other it is refused and loses nothing. What it is for, and what it
+    /// costs, is said in the [crate's documentation](crate#bags).
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("tags.redb");
+    /// use kvjob::kv::{Object, Scan, Store};
+    ///
+    /// let store = kvjob_redb::Options::new().bag().open(path)?;
+    /// store.set(Object::new("colour", "red")).await?;
+    /// store.set(Object::new("colour", "blue")).await?;
+    /// assert_eq!(store.scan(Scan::prefix("colour")).await?.objects.len(), 2);
+    /// # Ok::<_, kvjob::kv::Error>(()) }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn bag(mut self) -> Self {
+        self.unique_keys = false;
+        self
+    }
+
     /// Opens the store in this file, and creates the file if it is not there. Blocks; after a
     /// crash it may take seconds, so use a blocking thread in async code.
     ///
     /// # Errors
     /// [`InUse`](ErrorKind::InUse) if it is open elsewhere; [`TooNew`](ErrorKind::TooNew) and
     /// [`Unsupported`](ErrorKind::Unsupported) for files of another redb or another program, which
-    /// are left as they are; [`Corrupt`](ErrorKind::Corrupt); [`Backend`](ErrorKind::Backend) for
-    /// what the operating system refuses. Each names the path and what to do.
+    /// are left as they are; `Unsupported` for a [bag](Self::bag) that is not opened as one, or
+    /// the other way round, which loses nothing; [`Corrupt`](ErrorKind::Corrupt);
+    /// [`Backend`](ErrorKind::Backend) for what the operating system refuses. Each names the path
+    /// and what to do.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Redb> {
         let path = path.as_ref();
         let (database, lock) = self.database(path)?;
-        let engine = Engine::new(database).map_err(|error| error::at(path, error))?;
+        let engine = self
+            .engine(database)
+            .map_err(|error| error::at(path, error))?;
         Embedded::open(engine, kv::Options::new(self.durability).lock(lock))
     }
 
@@ -136,7 +180,7 @@ impl Options {
             .builder()
             .create_with_backend(backend)
             .map_err(|error| error::opening(Path::new("a storage backend"), error))?;
-        let engine = Engine::new(database)?;
+        let engine = self.engine(database)?;
         Embedded::open(engine, kv::Options::new(self.durability))
     }
 
@@ -148,6 +192,14 @@ impl Options {
             .create(path)
             .map_err(|error| error::opening(path, error))?;
         Ok((database, lock))
+    }
+
+    fn engine(&self, database: redb::Database) -> Result<Engine> {
+        if self.unique_keys {
+            Engine::new(database)
+        } else {
+            Engine::bag(database)
+        }
     }
 
     fn builder(&self) -> redb::Builder {

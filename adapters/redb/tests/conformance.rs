@@ -1,25 +1,28 @@
-//! The conformance suite and the model test on a redb file.
+//! The conformance suite and the model test on a redb file, with one value a key and as a bag.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use kvjob::kv::Store as _;
 use kvjob::testkit::Factory;
-use kvjob_redb::Redb;
+use kvjob_redb::{Options, Redb};
 use tempfile::TempDir;
 
-struct InFile(TempDir);
+struct InFile {
+    directory: TempDir,
+    options: Options,
+}
 
-impl InFile {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
+fn in_file(options: Options) -> InFile {
+    let directory = tempfile::tempdir().unwrap();
+    InFile { directory, options }
 }
 
 impl Factory for InFile {
     type Store = Redb;
 
     async fn open(&self) -> Redb {
-        kvjob_redb::open(self.0.path().join("conformance.redb")).unwrap()
+        let path = self.directory.path().join("conformance.redb");
+        self.options.open(path).unwrap()
     }
 
     async fn reopen(&self, store: Redb) -> Option<Redb> {
@@ -29,4 +32,12 @@ impl Factory for InFile {
     }
 }
 
-kvjob::testkit::conformance!(InFile::new());
+mod unique {
+    use super::*;
+    kvjob::testkit::conformance!(in_file(Options::new()));
+}
+
+mod bag {
+    use super::*;
+    kvjob::testkit::conformance!(in_file(Options::new().bag()));
+}

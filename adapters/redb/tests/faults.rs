@@ -38,13 +38,23 @@ async fn has(store: &Redb, n: u32) -> bool {
 
 #[tokio::test]
 async fn whichever_write_to_the_disk_fails_what_was_acknowledged_survives() {
+    whichever_write_fails(|disk| open(disk, Durability::Immediate).unwrap()).await;
+}
+
+#[tokio::test]
+async fn whichever_write_of_a_bag_fails_what_was_acknowledged_survives() {
+    let options = Options::new().cache_bytes(1 << 20).bag();
+    whichever_write_fails(|disk| options.open_backend(disk.clone()).unwrap()).await;
+}
+
+async fn whichever_write_fails(open: impl Fn(&Disk) -> Redb) {
     const COMMITS: u32 = 5;
     for good in 0.. {
         let disk = Disk::default();
         let mut acknowledged = Vec::new();
         {
             // A failure while the file is made loses nothing, for nothing is in it.
-            let store = open(&disk, Durability::Immediate).unwrap();
+            let store = open(&disk);
             disk.fail(Failing::After(good));
             for n in 0..COMMITS {
                 match store.commit(pair(n)).await {
@@ -59,7 +69,7 @@ async fn whichever_write_to_the_disk_fails_what_was_acknowledged_survives() {
             }
         }
         for disk in [disk.after_power_loss(), disk.after_kill()] {
-            let store = open(&disk, Durability::Immediate).unwrap();
+            let store = open(&disk);
             for n in 0..COMMITS {
                 let found = has(&store, n).await;
                 assert!(found || !acknowledged.contains(&n), "lost {n} after {good}");

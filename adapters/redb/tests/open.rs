@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use kvjob::kv::{Atomic, Change, Error, ErrorKind, Object, Store};
-use kvjob_redb::redb;
+use kvjob_redb::{Options, redb};
 
 fn refused(path: &Path) -> Error {
     let error = kvjob_redb::open(path).unwrap_err();
@@ -72,6 +72,37 @@ fn a_file_of_another_program_is_refused_and_left_as_it_is() {
             "{error}"
         );
         assert_eq!(fs::read_to_string(&path).unwrap(), content);
+    }
+}
+
+#[tokio::test]
+async fn a_store_of_the_other_kind_is_refused_and_loses_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let kinds = [
+        (Options::new(), Options::new().bag(), "open it without"),
+        (Options::new().bag(), Options::new(), "open it with"),
+    ];
+    for (n, (kind, other, advice)) in kinds.into_iter().enumerate() {
+        let path = directory.path().join(format!("{n}.redb"));
+        let store = kind.open(&path).unwrap();
+        store.set(Object::new("a", "1")).await.unwrap();
+        store.stop().await.unwrap();
+
+        let error = other.open(&path).unwrap_err();
+        assert_eq!(error.kind(), &ErrorKind::Unsupported);
+        let text = error.to_string();
+        for told in [
+            &path.display().to_string(),
+            "bag",
+            "one value a key",
+            advice,
+        ] {
+            assert!(text.contains(told), "{text}");
+        }
+
+        let store = kind.open(&path).unwrap();
+        let found = store.get(&"a".into()).await.unwrap();
+        assert_eq!(found, Some(Object::new("a", "1")));
     }
 }
 

@@ -113,6 +113,29 @@ async fn it_reads_what_it_wrote_in_both_directions() {
 }
 
 #[tokio::test]
+async fn on_a_bag_it_changes_pairs_and_reads_what_it_wrote() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("jobs.redb");
+    let store = kvjob_redb::Options::new().bag().open(&path).unwrap();
+    store.set(Object::new("a", "1")).await.unwrap();
+    let outcome = store.with_transaction(|transaction| {
+        order(transaction, 7)?;
+        transaction.change(&[Change::put("a", "2"), Change::create("b", "1")])?;
+        let refused = transaction.change(&[Change::create("a", "3")]).is_err();
+        transaction.change(&[Change::replace("a", "1", Some("0".into()))])?;
+        Ok((refused, transaction.get(&["a".into(), "c".into()])?))
+    });
+    let (refused, found) = outcome.await.unwrap();
+    assert!(refused, "there is a value");
+    assert_eq!(found, [Some("0".into()), None]);
+    let pairs = store.scan(Scan::prefix("")).await.unwrap().objects;
+    let wanted = [("a", "0"), ("a", "2"), ("b", "1")].map(|(k, v)| Object::new(k, v));
+    assert_eq!(pairs, wanted);
+    store.stop().await.unwrap();
+    assert_eq!(orders(&path), Some(1));
+}
+
+#[tokio::test]
 async fn the_stores_own_table_cannot_be_opened_behind_its_back() {
     let (store, _path, _directory) = store();
     let outcome = store.with_transaction(|transaction| {
