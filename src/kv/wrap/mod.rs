@@ -3,10 +3,13 @@
 //!
 //! | wrapper | what it adds |
 //! |---|---|
+//! | [`Journaled`] | [`Atomic`](super::Atomic) for a store that has none |
 //! | [`Prefixed`] | a prefix before every key, so that several share one store |
 //!
 //! A wrapper forwards every method, so that what the store below does better is not lost.
 
+mod journaled;
 mod prefixed;
 
+pub use journaled::Journaled;
 pub use prefixed::Prefixed;
