@@ -229,9 +229,9 @@ pub struct PageBuilder<'a> {
     bytes: usize,
     /// The cursor, for as long as pairs may come that do not lie behind it.
     passing: Option<&'a Cursor>,
-    /// The value of the page's last object where `keys_only` left it out: on a bag its cursor
-    /// would not move on without it.
-    left_out: Vec<u8>,
+    /// The value of the page's last object where `keys_only` left it out and another object of
+    /// its key would not fit: on a bag the cursor would not move on without it.
+    left_out: Option<Bytes>,
 }
 
 impl<'a> PageBuilder<'a> {
@@ -242,7 +242,7 @@ impl<'a> PageBuilder<'a> {
             page: Page::default(),
             bytes: 0,
             passing: scan.after.as_ref(),
-            left_out: Vec::new(),
+            left_out: None,
         }
     }
 
@@ -257,22 +257,23 @@ impl<'a> PageBuilder<'a> {
         }
         let kept = if self.scan.keys_only { &[] } else { value };
         let size = key.len() + kept.len();
-        let full = self.page.objects.len() >= self.scan.limit
-            || (!self.page.objects.is_empty()
-                && self.bytes.saturating_add(size) > self.scan.byte_budget);
-        if full {
+        if self.is_full_for(size) {
             self.page.next = self.next();
             return false;
-        }
-        if self.scan.keys_only {
-            self.left_out.clear();
-            self.left_out.extend_from_slice(value);
         }
         self.bytes = self.bytes.saturating_add(size);
         self.page
             .objects
             .push(Object::new(key, Bytes::copy_from_slice(kept)));
+        self.left_out = (self.scan.keys_only && self.is_full_for(key.len()))
+            .then(|| Bytes::copy_from_slice(value));
         true
+    }
+
+    fn is_full_for(&self, size: usize) -> bool {
+        self.page.objects.len() >= self.scan.limit
+            || (!self.page.objects.is_empty()
+                && self.bytes.saturating_add(size) > self.scan.byte_budget)
     }
 
     /// Behind the page's last object, or where the scan began.
@@ -280,14 +281,14 @@ impl<'a> PageBuilder<'a> {
         let Some(last) = self.page.objects.last() else {
             return self.scan.after.clone();
         };
-        let value = if self.scan.keys_only {
-            Bytes::from(std::mem::take(&mut self.left_out))
-        } else {
-            last.value.clone()
-        };
         Some(Cursor {
             key: last.key.clone(),
-            value: Some(value),
+            value: if self.scan.keys_only {
+                // None only where the object that did not fit has another key.
+                self.left_out.take()
+            } else {
+                Some(last.value.clone())
+            },
         })
     }
 
@@ -362,8 +363,9 @@ mod tests {
     #[test]
     fn a_walk_over_a_bag_comes_to_every_pair_once() {
         let values = ["", "1", "10", "2"];
-        for limit in [1, 2, 3, 4] {
-            let forward = Scan::prefix("").limit(limit);
+        let limits = [1, 2, 3, 4].map(|limit| Scan::prefix("").limit(limit));
+        let budgets = [1, 2, 4, 5].map(|bytes| Scan::prefix("").byte_budget(bytes));
+        for forward in limits.into_iter().chain(budgets) {
             for scan in [forward.clone(), forward.clone().reverse()] {
                 let pages = walk(scan.clone(), &values);
                 let mut found: Vec<_> = pages.into_iter().flat_map(|page| page.objects).collect();

@@ -27,6 +27,25 @@ pub(super) trait Contents: Debug + Send {
 
     /// Makes a change whose expectation holds.
     fn apply(&mut self, change: Change);
+
+    /// Makes all changes, or says the positions of those whose expectations do not hold.
+    fn commit(&mut self, changes: Vec<Change>) -> Result<(), Vec<usize>> {
+        let failed: Vec<usize> = changes
+            .iter()
+            .enumerate()
+            .filter(|(_, change)| !self.holds(change))
+            .map(|(index, _)| index)
+            .collect();
+        if !failed.is_empty() {
+            return Err(failed);
+        }
+        for change in changes {
+            if !change.is_check() {
+                self.apply(change);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// One value under each key.

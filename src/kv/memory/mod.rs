@@ -75,27 +75,15 @@ impl Memory {
     fn commit_now(&self, changes: Vec<Change>) -> Result<()> {
         check_commit(&changes, &self.limits())?;
         let mut contents = self.contents();
-        let failed: Vec<usize> = changes
-            .iter()
-            .enumerate()
-            .filter(|(_, change)| !contents.holds(change))
-            .map(|(index, _)| index)
-            .collect();
-        if !failed.is_empty() {
-            return Err(Error::condition_failed(failed));
-        }
-        let idle = self.hub.is_idle();
         let mut put = Vec::new();
-        for change in changes {
-            if change.is_check() {
-                continue;
-            }
-            if !idle && change.after.is_some() {
-                put.push(change.key.clone());
-            }
-            contents.apply(change);
+        // Asked under the lock: who subscribes from now on finds the changes when it scans.
+        if !self.hub.is_idle() {
+            let puts = |change: &&Change| change.after.is_some() && !change.is_check();
+            put.extend(changes.iter().filter(puts).map(|change| change.key.clone()));
         }
+        let done = contents.commit(changes);
         drop(contents);
+        done.map_err(Error::condition_failed)?;
         self.hub.announce(put);
         Ok(())
     }

@@ -2,8 +2,9 @@
 //! are lives in `operation`, the map in `reference`; the cases with names are in
 //! [`conformance`](mod@super::conformance).
 //!
-//! Keys are made of the bytes 00, 01, 61 and ff, up to four of them, so that operations meet;
-//! the empty key is among them and must be refused. Pages are small, commits are as large as the
+//! Keys are made of the bytes 00, 01, 61 and ff, up to four of them, and often one of two, so that
+//! operations meet and the keys of a bag come to hold several values; the empty key is among them
+//! and must be refused. Pages are small, with values and without, commits are as large as the
 //! limits allow, and the store is closed and opened again in the midst of it.
 //!
 //! # When it fails
@@ -16,6 +17,8 @@
 mod operation;
 mod reference;
 mod run;
+#[cfg(test)]
+mod tests;
 
 use proptest::collection::vec;
 use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError, TestRunner};

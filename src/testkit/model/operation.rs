@@ -49,8 +49,10 @@ pub(super) enum Before {
     Any,
     Absent,
     Value(Bytes),
-    /// What is there.
-    Current,
+    /// What is there: on a bag the smallest value.
+    Smallest,
+    /// What is there: on a bag the largest value.
+    Largest,
 }
 
 /// What a draft writes.
@@ -65,13 +67,13 @@ pub(super) enum After {
 /// Any operation; the ones that do more are rarer.
 pub(super) fn any() -> impl Strategy<Value = Operation> {
     prop_oneof![
-        8 => object().prop_map(Operation::Set),
+        10 => object().prop_map(Operation::Set),
         3 => key().prop_map(Operation::Get),
         2 => vec(key(), 0..6).prop_map(Operation::GetMany),
         3 => object().prop_map(Operation::Remove),
-        2 => key().prop_map(Operation::Delete),
+        1 => key().prop_map(Operation::Delete),
         5 => scan().prop_map(Operation::Scan),
-        3 => scan().prop_map(Operation::Walk),
+        5 => scan().prop_map(Operation::Walk),
         2 => vec(scan(), 0..4).prop_map(Operation::ScanMany),
         8 => drafts().prop_map(Operation::Commit),
         4 => vec(drafts(), 0..5).prop_map(Operation::CommitAll),
@@ -82,8 +84,13 @@ pub(super) fn any() -> impl Strategy<Value = Operation> {
     ]
 }
 
+/// Any key, but often one of a few, so that a bag comes to hold several values under them.
 fn key() -> impl Strategy<Value = Key> {
-    vec(select(&[0x00, 0x01, 0x61, 0xff][..]), 0..=4).prop_map(Key::from)
+    const OFTEN: &[&[u8]] = &[b"a", b"a\x00"];
+    prop_oneof![
+        1 => vec(select(&[0x00, 0x01, 0x61, 0xff][..]), 0..=4).prop_map(Key::from),
+        1 => select(OFTEN).prop_map(Key::from),
+    ]
 }
 
 fn value() -> impl Strategy<Value = Bytes> {
@@ -127,10 +134,11 @@ fn scan() -> impl Strategy<Value = Scan> {
 
 fn before() -> impl Strategy<Value = Before> {
     prop_oneof![
-        2 => Just(Before::Any),
+        3 => Just(Before::Any),
         2 => Just(Before::Absent),
         1 => value().prop_map(Before::Value),
-        4 => Just(Before::Current),
+        3 => Just(Before::Smallest),
+        2 => Just(Before::Largest),
     ]
 }
 

@@ -46,7 +46,7 @@ impl Reference {
         self.limits
             .check_key(key)
             .map_err(|error| error.kind().clone())?;
-        let value = self.value(key).cloned();
+        let value = self.values(key).next().cloned();
         Ok(value.map(|value| Object {
             key: key.clone(),
             value,
@@ -69,9 +69,9 @@ impl Reference {
         self.values.retain(|key, _| !key.starts_with(prefix));
     }
 
-    /// The smallest value under a key.
-    pub(super) fn value(&self, key: &Key) -> Option<&Bytes> {
-        self.values.get(key)?.first()
+    /// The values under a key, in order.
+    pub(super) fn values(&self, key: &Key) -> impl DoubleEndedIterator<Item = &Bytes> {
+        self.values.get(key).into_iter().flatten()
     }
 
     /// Everything, in order.

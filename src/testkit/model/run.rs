@@ -190,10 +190,14 @@ fn fill_in(model: &Reference, drafts: &[Draft]) -> Vec<Change> {
             Before::Any => Expect::Any,
             Before::Absent => Expect::Absent,
             Before::Value(value) => Expect::Value(value.clone()),
-            Before::Current => match model.value(&draft.key) {
-                Some(value) => Expect::Value(value.clone()),
-                None => Expect::Absent,
-            },
+            Before::Smallest | Before::Largest => {
+                let mut values = model.values(&draft.key);
+                let value = match &draft.before {
+                    Before::Largest => values.next_back(),
+                    _ => values.next(),
+                };
+                value.map_or(Expect::Absent, |value| Expect::Value(value.clone()))
+            }
         };
         let after = match (&draft.after, &before) {
             (After::Value(value), _) | (After::Same, Expect::Value(value)) => Some(value.clone()),
