@@ -27,7 +27,8 @@ Examples:
   kvjob show ID                                 one job, its history and its log
 
 Exit status: 0 all is well; 1 some jobs failed, or some of what was named is not there;
-2 a mistake in the arguments, or the store failed; 130 stopped by a signal.")]
+2 a mistake in the arguments, or the store failed; 3 `check` found what is not mended;
+130 stopped by a signal.")]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -56,6 +57,7 @@ pub(crate) enum Command {
     Retry(Retry),
     Cancel(Cancel),
     Purge(Purge),
+    Check(Check),
     Backends(Backends),
     /// Kills what a killed kvjob left running; started by kvjob itself.
     #[command(name = crate::exec::GUARD, hide = true)]
@@ -274,6 +276,29 @@ pub(crate) struct Purge {
     #[arg(long, group = "which", value_name = "DURATION", value_parser = duration::parse)]
     #[arg(conflicts_with = "ids")]
     pub(crate) older_than: Option<Duration>,
+}
+
+/// Look at everything stored, and report what is not as it must be.
+///
+/// Every job must stand in exactly one place, and its header, its entries, worker records, history,
+/// arguments, log and key must agree. Without --repair nothing is changed.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kvjob check
+  kvjob check --repair
+  kvjob check --json | jq -r 'select(.damage) | .job'
+
+With --json each finding is a line of its own: {\"damage\", \"key\", \"job\", \"message\", \"mended\",
+\"action\"}; the last line has the counts.
+
+Exit status: 0 nothing was found, or all of it was mended; 3 something was found and not mended;
+2 a mistake in the arguments, or the store failed.")]
+pub(crate) struct Check {
+    /// Mend what can be mended: entries are built again from the jobs' headers; what cannot be
+    /// read, or belongs to no job, is put aside.
+    #[arg(long)]
+    pub(crate) repair: bool,
 }
 
 /// List what a store can be, and how its URL looks.

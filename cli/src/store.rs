@@ -33,27 +33,13 @@ pub(crate) struct Opened {
 
 impl Opened {
     pub(crate) async fn open(global: &Global, missing: Missing) -> Result<Self> {
-        let url: StoreUrl = global.store.parse()?;
-        if missing == Missing::Refuse {
-            refuse_missing(&url, global)?;
-        }
-        let below = open_below(&url).await?;
-        let mut options = Options::default();
-        if let Some(namespace) = &url.namespace {
-            options = options.namespace(namespace);
-        }
-        match KvStore::open(below.clone(), options).await {
-            Ok(jobs) => Ok(Self {
-                below,
-                jobs: Arc::new(jobs),
-            }),
-            Err(error) => {
-                // What stopped it from opening is what matters.
-                let _ = below.stop().await;
-                let message = format!("could not read the jobs in {}", global.store);
-                Err(Error::caused(message, error))
-            }
-        }
+        let (opened, _) = open_with(global, missing, KvStore::open).await?;
+        Ok(opened)
+    }
+
+    /// As it stands, to be checked.
+    pub(crate) async fn open_to_check(global: &Global) -> Result<(Self, KvStore)> {
+        open_with(global, Missing::Refuse, KvStore::open_to_check).await
     }
 
     /// Stores what is still on its way, and closes the files.
@@ -62,6 +48,43 @@ impl Opened {
         self.below.stop().await?;
         Ok(stopped?)
     }
+}
+
+async fn open_with(
+    global: &Global,
+    missing: Missing,
+    open: impl AsyncFnOnce(Arc<dyn kv::Store>, Options) -> job::Result<KvStore>,
+) -> Result<(Opened, KvStore)> {
+    let url: StoreUrl = global.store.parse()?;
+    if missing == Missing::Refuse {
+        refuse_missing(&url, global)?;
+    }
+    let below = open_below(&url).await?;
+    let mut options = Options::default();
+    if let Some(namespace) = &url.namespace {
+        options = options.namespace(namespace);
+    }
+    let error = match open(below.clone(), options).await {
+        Ok(store) => {
+            let jobs: Arc<dyn job::Store> = Arc::new(store.clone());
+            return Ok((Opened { below, jobs }, store));
+        }
+        Err(error) => error,
+    };
+    // What stopped it from opening is what matters.
+    let _ = below.stop().await;
+    let is_corrupt =
+        matches!(&error, job::Error::Store(error) if *error.kind() == ErrorKind::Corrupt);
+    let message = format!("could not read the jobs in {}", global.store);
+    let error = Error::caused(message, error);
+    Err(if is_corrupt {
+        let check = command(global, "check");
+        error.advice(format!(
+            "`{check}` says what is wrong, and with --repair mends what can be mended."
+        ))
+    } else {
+        error
+    })
 }
 
 /// Opens what the URL names. One that is in use is asked for again for a moment: when kvjob is

@@ -189,6 +189,14 @@ impl Header {
         })
     }
 
+    /// How many bytes of arguments have a key of their own.
+    pub(crate) fn stored_bytes(&self) -> u64 {
+        match self.arguments {
+            Arguments::Stored { bytes } => bytes,
+            Arguments::Inline(_) => 0,
+        }
+    }
+
     pub(crate) fn payload_stored(&self) -> bool {
         matches!(self.arguments, Arguments::Stored { .. })
     }

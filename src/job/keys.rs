@@ -32,8 +32,9 @@ use crate::kv::{self, Key, Object};
 /// Longest namespace, in bytes of UTF-8.
 pub(crate) const MAX_NAMESPACE: usize = 32;
 
-#[derive(Clone, Copy)]
-enum Space {
+/// The spaces, by their numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Space {
     Format = 1,
     Job = 2,
     Payload = 3,
@@ -48,6 +49,24 @@ enum Space {
     Log = 13,
     Signal = 14,
     Quarantine = 15,
+}
+
+impl Space {
+    /// Every space there is.
+    pub(crate) const ALL: [Self; 12] = [
+        Self::Format,
+        Self::Job,
+        Self::Payload,
+        Self::Ready,
+        Self::Scheduled,
+        Self::Worker,
+        Self::Attention,
+        Self::Unique,
+        Self::History,
+        Self::Log,
+        Self::Signal,
+        Self::Quarantine,
+    ];
 }
 
 /// What stands under a `ready` or `scheduled` key: what the header also says, but is needed
@@ -107,7 +126,8 @@ impl KeySpace {
         self.space(space, 40).uuid(id.as_bytes())
     }
 
-    fn prefix(&self, space: Space) -> Key {
+    /// The prefix of a space.
+    pub(crate) fn prefix(&self, space: Space) -> Key {
         self.space(space, 0).finish().into()
     }
 
@@ -128,6 +148,16 @@ impl KeySpace {
         self.read(Space::Job, key, |rest| {
             rest.read_uuid().map(JobId::from_bytes)
         })
+    }
+
+    /// The job whose payload, history or log lies under a key. What follows the id is not looked
+    /// at.
+    pub(crate) fn owner(&self, space: Space, key: &Key) -> Result<JobId> {
+        let prefix = self.prefix(space);
+        let rest = key.as_bytes().strip_prefix(prefix.as_bytes());
+        let id = Reader::new(rest.unwrap_or_default()).read_uuid();
+        id.map(JobId::from_bytes)
+            .map_err(|error| not_ours(key, &error))
     }
 
     pub(crate) fn payload(&self, id: JobId) -> Key {

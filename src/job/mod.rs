@@ -5,7 +5,9 @@
 //! names the rule's number.
 
 mod backoff;
+mod check;
 mod error;
+mod format;
 #[cfg(test)]
 mod golden;
 mod header;
@@ -27,6 +29,7 @@ mod store;
 mod transition;
 
 pub use backoff::Backoff;
+pub use check::{CheckEvent, Checked, Damage, Finding};
 pub use error::{Error, Result};
 pub use id::{JobId, ParseJobIdError};
 pub use kv_store::{KvStore, Options, Receipt};

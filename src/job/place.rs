@@ -15,14 +15,9 @@ pub(crate) fn place(
 ) -> Result<()> {
     header.scheduled = header.run_at() > cx.now;
     if header.scheduled {
-        let waiting = Waiting {
-            lane: header.lane.clone(),
-            priority: header.priority,
-            payload_stored: header.payload_stored(),
-        };
         view.put_new(
             cx.keys.scheduled(header.run_at(), id),
-            header::encode(&waiting)?,
+            scheduled_value(header)?,
         );
         view.effect(Effect::Stirred);
         Ok(())
@@ -39,20 +34,7 @@ pub(crate) fn ready(
     header: &Header,
 ) -> Result<()> {
     let lane = &header.lane;
-    let value = if lane.flags.is_empty() && !header.payload_stored() {
-        Vec::new()
-    } else {
-        let lane = Lane {
-            flags: lane.flags.clone(),
-            ..Lane::default()
-        };
-        let payload_stored = header.payload_stored();
-        header::encode(&Waiting {
-            lane,
-            payload_stored,
-            ..Waiting::default()
-        })?
-    };
+    let value = ready_value(header)?;
     let prefix = cx.keys.lane(lane);
     let position = KeySpace::position(header.priority, header.run_at(), id);
     view.put_new([prefix.as_bytes(), &position].concat().into(), value);
@@ -62,6 +44,41 @@ pub(crate) fn ready(
         position,
     });
     Ok(())
+}
+
+/// What stands under a job's `scheduled` key.
+pub(crate) fn scheduled_entry(header: &Header) -> Waiting {
+    Waiting {
+        lane: header.lane.clone(),
+        priority: header.priority,
+        payload_stored: header.payload_stored(),
+    }
+}
+
+/// What stands under a job's `ready` key.
+pub(crate) fn ready_entry(header: &Header) -> Waiting {
+    Waiting {
+        lane: Lane {
+            flags: header.lane.flags.clone(),
+            ..Lane::default()
+        },
+        payload_stored: header.payload_stored(),
+        ..Waiting::default()
+    }
+}
+
+/// [`scheduled_entry`], as it is stored.
+pub(crate) fn scheduled_value(header: &Header) -> Result<Vec<u8>> {
+    header::encode(&scheduled_entry(header))
+}
+
+/// [`ready_entry`], as it is stored: of most jobs, nothing.
+pub(crate) fn ready_value(header: &Header) -> Result<Vec<u8>> {
+    let entry = ready_entry(header);
+    if entry == Waiting::default() {
+        return Ok(Vec::new());
+    }
+    header::encode(&entry)
 }
 
 /// Takes a waiting job from where it stands.

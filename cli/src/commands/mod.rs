@@ -3,6 +3,7 @@
 mod backends;
 mod bulk;
 mod cancel;
+mod check;
 mod enqueue;
 mod list;
 mod purge;
@@ -20,6 +21,9 @@ use crate::exec;
 
 /// Some of what was asked for was not to be had, or some jobs failed.
 const NOT_ALL: u8 = 1;
+
+/// Something in the store is still not as it must be.
+const NOT_SOUND: u8 = 3;
 
 /// Runs what was asked for.
 pub(crate) fn dispatch(args: Args) -> Result<ExitCode> {
@@ -42,6 +46,7 @@ pub(crate) fn dispatch(args: Args) -> Result<ExitCode> {
             Command::Retry(args) => retry::run(&global, &args).await,
             Command::Cancel(args) => cancel::run(&global, &args).await,
             Command::Purge(args) => purge::run(&global, &args).await,
+            Command::Check(args) => check::run(&global, &args).await,
             Command::Backends(_) => backends::run(&global),
             Command::Guard => Ok(ExitCode::SUCCESS),
         }

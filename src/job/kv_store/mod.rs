@@ -7,7 +7,9 @@
 //! | `queue`, `state`, `logs` | the traits of a job store, one file each |
 //! | `list` | the queue in claim order |
 //! | `within` | storing a job inside a transaction of the user's |
+//! | `check` | a walk over everything stored, and what is mended on the way |
 
+mod check;
 mod list;
 mod logs;
 mod options;
@@ -22,7 +24,6 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 pub use options::Options;
@@ -30,7 +31,7 @@ pub use within::Receipt;
 
 use self::planner::{Memory, Planner};
 use self::request::{Request, Waiter};
-use super::header;
+use super::format::Format;
 use super::id::IdSource;
 use super::keys::KeySpace;
 use super::ops::Operation;
@@ -46,15 +47,6 @@ const MOST_WAITING: usize = 4096;
 
 /// What tells this process from others in the incarnations of its stores (rule 7).
 static PROCESS: LazyLock<[u8; 8]> = LazyLock::new(|| SystemClock.random().to_be_bytes());
-
-/// The format of a namespace (rule 20).
-#[derive(Debug, Serialize, Deserialize)]
-struct Format {
-    /// The newest format of any record in it.
-    newest: u8,
-    /// The oldest software, by format, that may read it.
-    least_reader: u8,
-}
 
 /// A job store of any [`kv::Store`] with [`Atomic`](kv::Atomic).
 ///
@@ -87,6 +79,7 @@ struct Inner {
     requests: mpsc::Sender<Request>,
     activity: watch::Sender<u64>,
     incarnation: [u8; 16],
+    max_skew: Duration,
     started: Mutex<bool>,
 }
 
@@ -106,6 +99,24 @@ impl KvStore {
     /// As [`start`](Store::start); [`Unsupported`](ErrorKind::Unsupported) if the store has no
     /// [`Atomic`](kv::Atomic); [`Invalid`](Error::Invalid) for a namespace that cannot be.
     pub async fn open(store: Arc<dyn kv::Store>, options: Options) -> Result<Self> {
+        let opened = Self::over(store, options)?;
+        opened.start().await?;
+        Ok(opened)
+    }
+
+    /// Opens the job store that lives in `store` as it stands, to [`check`](Self::check) it: no
+    /// lease of a dead process is taken back, no record is put aside, and one that says in which
+    /// format the namespace is need not be readable. [`start`](Store::start) makes up for it.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), less what concerns the format.
+    pub async fn open_to_check(store: Arc<dyn kv::Store>, options: Options) -> Result<Self> {
+        let opened = Self::over(store, options)?;
+        opened.0.store.start().await?;
+        Ok(opened)
+    }
+
+    fn over(store: Arc<dyn kv::Store>, options: Options) -> Result<Self> {
         let keys = KeySpace::new(&options.namespace, Scheme::of(&*store))?;
         if store.atomic().is_none() {
             let message = format!(
@@ -141,7 +152,7 @@ impl KvStore {
             memory: Memory::default(),
         };
         tokio::spawn(planner.run());
-        let opened = Self(Arc::new(Inner {
+        Ok(Self(Arc::new(Inner {
             store,
             keys,
             options,
@@ -150,10 +161,9 @@ impl KvStore {
             requests,
             activity,
             incarnation,
+            max_skew,
             started: Mutex::new(false),
-        }));
-        opened.start().await?;
-        Ok(opened)
+        })))
     }
 
     fn clock(&self) -> &dyn Clock {
@@ -237,27 +247,14 @@ impl KvStore {
     async fn check_format(&self) -> Result<()> {
         let key = self.0.keys.format();
         if let Some(object) = self.0.store.get(&key).await? {
-            let format: Format = header::decode(&key, &object.value)?;
-            if format.least_reader > header::VERSION {
-                let message = format!(
-                    "the jobs under namespace {:?} are in format {}, this software reads up to format {}: use a newer version of it",
-                    self.0.options.namespace,
-                    format.newest,
-                    header::VERSION
-                );
-                return Err(kv::Error::new(ErrorKind::TooNew, message).into());
-            }
+            Format::read(&self.0.options.namespace, &key, &object.value)?;
             return Ok(());
         }
-        let format = Format {
-            newest: header::VERSION,
-            least_reader: header::VERSION,
-        };
         let Some(atomic) = self.0.store.atomic() else {
             return Ok(());
         };
         match atomic
-            .commit(vec![Change::create(key, header::encode(&format)?)])
+            .commit(vec![Change::create(key, Format::present()?)])
             .await
         {
             // Another process was faster and wrote the same.

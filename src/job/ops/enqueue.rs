@@ -21,9 +21,9 @@ pub(in crate::job) struct Enqueue {
 /// has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::job) struct Unique {
-    tenant: String,
-    text: String,
-    id: [u8; 16],
+    pub(in crate::job) tenant: String,
+    pub(in crate::job) text: String,
+    pub(in crate::job) id: [u8; 16],
 }
 
 impl Enqueue {
@@ -137,6 +137,22 @@ impl Operation for Enqueue {
             })?;
         Ok(Enqueued { job, is_new: true })
     }
+}
+
+/// What stands under the key of a job that has one and keeps it: until it is done, or, if that
+/// was asked for, until it is removed.
+pub(in crate::job) fn kept_key(id: JobId, header: &Header) -> Option<Unique> {
+    let key = header.key.as_ref()?;
+    let kept = match header.phase {
+        Phase::Completed | Phase::Taken => key.retain,
+        Phase::Deleting => false,
+        _ => true,
+    };
+    kept.then(|| Unique {
+        tenant: header.lane.tenant.clone(),
+        text: key.text.clone(),
+        id: *id.as_bytes(),
+    })
 }
 
 /// Frees a job's key, if the key is still this job's.

@@ -53,7 +53,7 @@ pub(in crate::job) fn index(
     Ok(())
 }
 
-fn put_aside(
+pub(in crate::job) fn put_aside(
     cx: &Context<'_>,
     view: &mut View<'_>,
     key: &Key,

@@ -192,6 +192,37 @@ impl<'s> View<'s> {
         self.write(object.key.clone(), before, None, false);
     }
 
+    /// Writes another value in the place of this very object.
+    pub(in crate::job) fn replace_object(&mut self, object: &Object, value: impl Into<Bytes>) {
+        let before = Expect::Value(object.value.clone());
+        self.write(object.key.clone(), before, Some(value.into()), false);
+    }
+
+    /// The objects under exactly this key, read again however often they were read before.
+    pub(in crate::job) async fn read_again(&mut self, key: &Key) -> Result<Vec<Object>> {
+        let mut scan = Scan::prefix(key.clone());
+        if self.store.unique_keys() {
+            scan = scan.limit(1);
+        }
+        let mut found = Vec::new();
+        loop {
+            let (objects, all) = self.scan(scan.clone()).await?;
+            let last = objects.last().map(kv::Cursor::after_object);
+            found.extend(objects.into_iter().filter(|object| object.key == *key));
+            match last {
+                Some(last) if !all && last.key() == key && !self.store.unique_keys() => {
+                    scan = scan.after(last);
+                }
+                _ => return Ok(found),
+            }
+        }
+    }
+
+    /// What the store below takes.
+    pub(in crate::job) fn limits(&self) -> kv::Limits {
+        self.store.limits()
+    }
+
     /// The commit holds only if this record, which was read before and is present, stands
     /// unchanged (rule 17).
     pub(in crate::job) fn check(&mut self, key: Key) {

@@ -1,0 +1,69 @@
+//! The keys a header asks for: the one list that is held against the store from both ends.
+
+use super::super::header::{self, Header, Phase};
+use super::super::keys::{KeySpace, Space, Waiting};
+use super::super::ops::enqueue::{self, Unique};
+use super::super::{JobId, Result, place, transition};
+use crate::clock::Timestamp;
+use crate::kv::Key;
+
+/// The key of a job in one of the spaces in which it has one at most; `None` if it has none there.
+/// A waiting job has one in `ready` and one in `scheduled`, and stands under one of them.
+pub(super) fn key(keys: &KeySpace, space: Space, id: JobId, header: &Header) -> Option<Key> {
+    match space {
+        Space::Ready if header.phase == Phase::Waiting => {
+            Some(keys.ready(&header.lane, header.priority, header.run_at(), id))
+        }
+        Space::Scheduled if header.phase == Phase::Waiting => {
+            Some(keys.scheduled(header.run_at(), id))
+        }
+        Space::Attention if is_final(header.phase) => {
+            let ended_at = Timestamp::from_micros(header.ended_at?);
+            Some(keys.attention(ended_at, id))
+        }
+        Space::Signal if header.phase == Phase::Running && header.cancel_requested => {
+            let holder = header.holder.as_ref()?;
+            Some(keys.signal(&holder.incarnation, id))
+        }
+        Space::Unique => {
+            let unique = enqueue::kept_key(id, header)?;
+            Some(keys.unique(&unique.tenant, &unique.text))
+        }
+        Space::Payload if header.payload_stored() => Some(keys.payload(id)),
+        _ => None,
+    }
+}
+
+/// Whether the key of [`key`] must be there; otherwise it may be.
+pub(super) fn is_required(space: Space, header: &Header) -> bool {
+    match space {
+        Space::Attention => transition::needs_attention(header.phase),
+        Space::Signal | Space::Unique | Space::Payload => true,
+        _ => false,
+    }
+}
+
+/// What stands under a waiting job's key.
+pub(super) fn waiting(space: Space, header: &Header) -> Waiting {
+    match space {
+        Space::Scheduled => place::scheduled_entry(header),
+        _ => place::ready_entry(header),
+    }
+}
+
+/// The value that stands under a key of [`key`], of the spaces that can be built from headers.
+pub(super) fn value(space: Space, id: JobId, header: &Header) -> Result<Vec<u8>> {
+    match space {
+        Space::Ready => place::ready_value(header),
+        Space::Scheduled => place::scheduled_value(header),
+        Space::Unique => match enqueue::kept_key(id, header) {
+            Some(unique) => header::encode::<Unique>(&unique),
+            None => Ok(Vec::new()),
+        },
+        _ => Ok(Vec::new()),
+    }
+}
+
+pub(super) fn is_final(phase: Phase) -> bool {
+    !matches!(phase, Phase::Waiting | Phase::Running | Phase::Deleting)
+}
