@@ -4,7 +4,8 @@
 //! # Proving an adapter
 //!
 //! An adapter says where its stores come from with a [`Factory`] and writes out the suite with
-//! [`conformance!`](macro@conformance), one named test for each case:
+//! [`conformance!`](macro@conformance), one named test for each case, twice: on the store
+//! as it is, and on a part of it (see [the wrappings](mod@conformance#the-wrappings)):
 //!
 //! ```
 //! use kvjob::kv::Memory;
@@ -39,8 +40,12 @@ mod clock;
 pub mod conformance;
 mod factory;
 pub mod model;
+mod place;
+#[doc(hidden)]
+pub mod wrapped;
 
 #[doc(inline)]
 pub use crate::__kvjob_conformance as conformance;
 pub use clock::ManualClock;
 pub use factory::Factory;
+pub use place::Place;

@@ -1,8 +1,8 @@
 //! Keys and prefixes are bytes: 0x00, 0xff and neighbours of a prefix are nothing special.
 
 use super::subject::{Subject, objects};
-use crate::kv::{Key, Object, Scan, Store as _};
-use crate::testkit::Factory;
+use crate::kv::{Key, Object, Scan};
+use crate::testkit::Place;
 
 /// Keys that lie around every edge a prefix range can have, in byte order.
 const KEYS: &[&[u8]] = &[
@@ -65,8 +65,8 @@ fn under(prefix: &[u8]) -> Vec<Object> {
 }
 
 /// Keys with 0x00 and 0xff are told apart and got back.
-pub async fn binary_keys_are_told_apart<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
+pub async fn binary_keys_are_told_apart(place: &Place) {
+    let store = Subject::open(place).await;
     for (place, key) in KEYS.iter().enumerate() {
         assert_eq!(
             store.value(*key).await,
@@ -87,8 +87,8 @@ pub async fn binary_keys_are_told_apart<F: Factory>(factory: &F) {
 
 /// A scan gives the keys that begin with its prefix, the key that equals it included, and no
 /// neighbour; in both directions.
-pub async fn a_prefix_has_exactly_its_keys<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
+pub async fn a_prefix_has_exactly_its_keys(place: &Place) {
+    let store = Subject::open(place).await;
     store.fill(all()).await;
     for prefix in PREFIXES {
         let mut expected = under(prefix);
@@ -109,8 +109,8 @@ pub async fn a_prefix_has_exactly_its_keys<F: Factory>(factory: &F) {
 }
 
 /// `delete` of a prefix with 0x00 or 0xff removes its keys and no neighbour.
-pub async fn delete_of_a_binary_prefix_is_exact<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
+pub async fn delete_of_a_binary_prefix_is_exact(place: &Place) {
+    let store = Subject::open(place).await;
     for prefix in PREFIXES {
         store.clear("").await;
         store.fill(all()).await;
@@ -124,8 +124,8 @@ pub async fn delete_of_a_binary_prefix_is_exact<F: Factory>(factory: &F) {
 }
 
 /// Pages of one find every key of every binary prefix, in both directions.
-pub async fn pages_of_one_walk_binary_prefixes<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
+pub async fn pages_of_one_walk_binary_prefixes(place: &Place) {
+    let store = Subject::open(place).await;
     store.fill(all()).await;
     for prefix in PREFIXES {
         let mut expected = under(prefix);

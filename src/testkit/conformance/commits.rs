@@ -4,12 +4,12 @@
 use bytes::Bytes;
 
 use super::subject::{Subject, numbered};
-use crate::kv::{Change, ErrorKind, Key, Store as _};
-use crate::testkit::Factory;
+use crate::kv::{Change, ErrorKind, Key, Scan};
+use crate::testkit::Place;
 
 /// An empty commit is `Ok` and changes nothing.
-pub async fn an_empty_commit_is_ok<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
+pub async fn an_empty_commit_is_ok(place: &Place) {
+    let store = Subject::open(place).await;
     let Some(atomic) = store.atomic() else { return };
     store.put("a", "1").await;
     store.commits(atomic, vec![]).await;
@@ -17,8 +17,8 @@ pub async fn an_empty_commit_is_ok<F: Factory>(factory: &F) {
 }
 
 /// The same key twice is `InvalidKey`, whatever the two changes are, and nothing is applied.
-pub async fn a_key_that_stands_twice_is_refused<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
+pub async fn a_key_that_stands_twice_is_refused(place: &Place) {
+    let store = Subject::open(place).await;
     let Some(atomic) = store.atomic() else { return };
     store.put("a", "1").await;
     let replace = Change::replace("a", "1", Bytes::from("2"));
@@ -38,8 +38,8 @@ pub async fn a_key_that_stands_twice_is_refused<F: Factory>(factory: &F) {
 }
 
 /// The empty key is `InvalidKey`, and nothing is applied.
-pub async fn the_empty_key_is_refused_in_a_commit<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
+pub async fn the_empty_key_is_refused_in_a_commit(place: &Place) {
+    let store = Subject::open(place).await;
     let Some(atomic) = store.atomic() else { return };
     let bad = [
         Change::put("", "1"),
@@ -56,8 +56,8 @@ pub async fn the_empty_key_is_refused_in_a_commit<F: Factory>(factory: &F) {
 }
 
 /// One commit may create, replace, remove and check at once, with keys in any order.
-pub async fn a_commit_mixes_changes_of_every_kind<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
+pub async fn a_commit_mixes_changes_of_every_kind(place: &Place) {
+    let store = Subject::open(place).await;
     let Some(atomic) = store.atomic() else { return };
     for key in ["a", "b", "c", "d"] {
         store.put(key, "1").await;
@@ -78,8 +78,8 @@ pub async fn a_commit_mixes_changes_of_every_kind<F: Factory>(factory: &F) {
 
 /// Each commit of `commit_all` has its own outcome, at its own place; one that is refused or
 /// fails keeps no other from being applied.
-pub async fn commit_all_answers_each_at_its_place<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
+pub async fn commit_all_answers_each_at_its_place(place: &Place) {
+    let store = Subject::open(place).await;
     let Some(atomic) = store.atomic() else { return };
     store.put("a", "1").await;
     let limits = store.limits();
@@ -130,8 +130,8 @@ pub async fn commit_all_answers_each_at_its_place<F: Factory>(factory: &F) {
 
 /// The commits of `commit_all` are applied in order: later ones see earlier ones, and not those
 /// that failed.
-pub async fn commit_all_applies_in_order<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
+pub async fn commit_all_applies_in_order(place: &Place) {
+    let store = Subject::open(place).await;
     let Some(atomic) = store.atomic() else { return };
     let replace = |before: &'static str, after: &'static str| {
         Change::replace("a", before, Bytes::from(after))
@@ -172,8 +172,8 @@ pub async fn commit_all_applies_in_order<F: Factory>(factory: &F) {
 }
 
 /// `commit_all` of no commits gives no outcomes.
-pub async fn commit_all_of_none_answers_none<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
+pub async fn commit_all_of_none_answers_none(place: &Place) {
+    let store = Subject::open(place).await;
     let Some(atomic) = store.atomic() else { return };
     assert!(
         atomic.commit_all(vec![]).await.is_empty(),
@@ -182,25 +182,26 @@ pub async fn commit_all_of_none_answers_none<F: Factory>(factory: &F) {
     );
 }
 
-/// `commit_all` takes more commits than any group holds, a chain of 1,000 included.
-pub async fn commit_all_takes_many_commits<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
+/// `commit_all` takes more commits than any group holds, a long chain included.
+pub async fn commit_all_takes_many_commits(place: &Place) {
+    let store = Subject::open(place).await;
     let Some(atomic) = store.atomic() else { return };
+    let many = place.size(1000, 300);
     store.put("count", "0").await;
     let step = |n: usize| {
         let count = Change::replace("count", n.to_string(), Bytes::from((n + 1).to_string()));
         vec![count, Change::create(numbered("k/", n), "x")]
     };
-    let outcomes = atomic.commit_all((0..1000).map(step).collect()).await;
+    let outcomes = atomic.commit_all((0..many).map(step).collect()).await;
     assert_eq!(
         outcomes.len(),
-        1000,
+        many,
         "{}: outcomes of commit_all",
         store.name()
     );
     for (place, outcome) in outcomes.into_iter().enumerate() {
         store.ok(format_args!("commit {place} of a chain"), outcome);
     }
-    assert_eq!(store.value("count").await.unwrap(), "1000");
-    assert_eq!(store.walk(crate::kv::Scan::prefix("k/")).await.len(), 1000);
+    assert_eq!(store.value("count").await.unwrap(), many.to_string());
+    assert_eq!(store.walk(Scan::prefix("k/")).await.len(), many);
 }

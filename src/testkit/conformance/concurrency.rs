@@ -9,15 +9,11 @@ use futures::future::join_all;
 use tokio::sync::Barrier;
 
 use super::subject::{Subject, number, numbered};
-use crate::kv::{Atomic, Change, Error, ErrorKind, Object, Scan, Store};
-use crate::testkit::Factory;
+use crate::kv::{Atomic, Change, Error, ErrorKind, Object, Scan};
+use crate::testkit::Place;
 
 /// Whether a commit was applied: false where its conditions failed, or the backend gave up.
-pub(super) fn applied<S: Store>(
-    store: &Subject<S>,
-    what: &str,
-    outcome: Result<(), Error>,
-) -> bool {
+pub(super) fn applied(store: &Subject, what: &str, outcome: Result<(), Error>) -> bool {
     match outcome {
         Ok(()) => true,
         Err(error) if error.is_retryable() => false,
@@ -27,11 +23,7 @@ pub(super) fn applied<S: Store>(
 }
 
 /// Commits until the backend orders it: true if it was applied, false if a condition failed.
-pub(super) async fn decided<S: Store>(
-    store: &Subject<S>,
-    atomic: &dyn Atomic,
-    changes: Vec<Change>,
-) -> bool {
+pub(super) async fn decided(store: &Subject, atomic: &dyn Atomic, changes: Vec<Change>) -> bool {
     loop {
         match atomic.commit(changes.clone()).await {
             Err(error) if error.is_retryable() => tokio::task::yield_now().await,
@@ -41,7 +33,7 @@ pub(super) async fn decided<S: Store>(
 }
 
 /// Adds one to the counter under `key`, with compare and swap.
-async fn increment<S: Store>(store: &Subject<S>, key: &'static str) {
+async fn increment(store: &Subject, key: &'static str) {
     let atomic = store.atomic().unwrap();
     loop {
         let before = store.value(key).await.unwrap();
@@ -68,10 +60,10 @@ pub(super) async fn all<T: Send + 'static>(
 }
 
 /// Eight tasks that count with compare and swap lose no increment. Rules out: lost update.
-pub async fn counters_lose_no_increment<F: Factory>(factory: &F) {
-    const TASKS: u64 = 8;
-    const EACH: u64 = 200;
-    let store = Subject::shared(factory).await;
+pub async fn counters_lose_no_increment(place: &Place) {
+    const TASKS: usize = 8;
+    let each = place.size(200, 50);
+    let store = Subject::shared(place).await;
     if store.atomic().is_none() {
         return;
     }
@@ -79,16 +71,16 @@ pub async fn counters_lose_no_increment<F: Factory>(factory: &F) {
     all((0..TASKS).map(|_| {
         let store = Arc::clone(&store);
         async move {
-            for _ in 0..EACH {
+            for _ in 0..each {
                 increment(&store, "count").await;
             }
         }
     }))
     .await;
-    let count = number(&store.value("count").await.unwrap());
+    let count = store.value("count").await.unwrap();
     assert_eq!(
         count,
-        TASKS * EACH,
+        (TASKS * each).to_string(),
         "{}: increments were lost",
         store.name()
     );
@@ -96,13 +88,13 @@ pub async fn counters_lose_no_increment<F: Factory>(factory: &F) {
 
 /// Two commits, each of which checks the key that the other writes, are never both applied.
 /// Rules out: write skew.
-pub async fn crossed_checks_never_both_pass<F: Factory>(factory: &F) {
-    const ROUNDS: usize = 100;
-    let store = Subject::shared(factory).await;
+pub async fn crossed_checks_never_both_pass(place: &Place) {
+    let rounds = place.size(100, 25);
+    let store = Subject::shared(place).await;
     if store.atomic().is_none() {
         return;
     }
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         let keys = ["x", "y"].map(|side| numbered(side, round));
         store.put(keys[0].clone(), "on").await;
         store.put(keys[1].clone(), "on").await;
@@ -135,14 +127,14 @@ pub async fn crossed_checks_never_both_pass<F: Factory>(factory: &F) {
 
 /// Of many concurrent creations of one key exactly one is applied, and it is the one that is
 /// read. Rules out: duplicate creation.
-pub async fn one_creation_of_a_key_wins<F: Factory>(factory: &F) {
-    const ROUNDS: usize = 50;
+pub async fn one_creation_of_a_key_wins(place: &Place) {
     const TASKS: usize = 8;
-    let store = Subject::shared(factory).await;
+    let rounds = place.size(50, 15);
+    let store = Subject::shared(place).await;
     if store.atomic().is_none() {
         return;
     }
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         let key = numbered("k/", round);
         let together = Arc::new(Barrier::new(TASKS));
         let won = all((0..TASKS).map(|task| {
@@ -167,13 +159,13 @@ pub async fn one_creation_of_a_key_wins<F: Factory>(factory: &F) {
 
 /// Takes one object of many: each is taken by exactly one of the tasks that want it. Rules out:
 /// double delivery.
-pub async fn an_object_is_taken_once<F: Factory>(factory: &F) {
-    const OBJECTS: usize = 200;
-    let store = Subject::shared(factory).await;
+pub async fn an_object_is_taken_once(place: &Place) {
+    let count = place.size(200, 50);
+    let store = Subject::shared(place).await;
     if store.atomic().is_none() {
         return;
     }
-    let objects = (0..OBJECTS).map(|n| Object::new(numbered("k/", n), "free"));
+    let objects = (0..count).map(|n| Object::new(numbered("k/", n), "free"));
     store.fill(objects.collect()).await;
     let taken = all((0..4).map(|_| {
         let store = Arc::clone(&store);
@@ -196,13 +188,13 @@ pub async fn an_object_is_taken_once<F: Factory>(factory: &F) {
     .await;
     let mut taken = taken.concat();
     taken.sort();
-    let expected: Vec<_> = (0..OBJECTS).map(|n| numbered("k/", n)).collect();
+    let expected: Vec<_> = (0..count).map(|n| numbered("k/", n)).collect();
     assert_eq!(taken, expected, "{}: taken twice or never", store.name());
 }
 
 /// Concurrent sets of different keys all stay. Rules out: lost write.
-pub async fn concurrent_sets_all_stay<F: Factory>(factory: &F) {
-    let store = Subject::shared(factory).await;
+pub async fn concurrent_sets_all_stay(place: &Place) {
+    let store = Subject::shared(place).await;
     all((0..8).map(|task| {
         let store = Arc::clone(&store);
         async move {
@@ -220,10 +212,39 @@ pub async fn concurrent_sets_all_stay<F: Factory>(factory: &F) {
     store.holds(&expected, "after concurrent sets").await;
 }
 
+/// Values that are set under one key at once all stay on a bag; where keys are unique one of
+/// them does, whole. Rules out: lost write.
+pub async fn concurrent_values_all_stay(place: &Place) {
+    const TASKS: usize = 8;
+    const EACH: usize = 25;
+    let store = Subject::shared(place).await;
+    all((0..TASKS).map(|task| {
+        let store = Arc::clone(&store);
+        async move {
+            for n in 0..EACH {
+                let value = numbered("", task * EACH + n).into_bytes();
+                store.put("k", value).await;
+            }
+        }
+    }))
+    .await;
+    let found = store.walk(Scan::prefix("")).await;
+    let set: Vec<Object> = (0..TASKS * EACH)
+        .map(|n| Object::new("k", numbered("", n).into_bytes()))
+        .collect();
+    if store.unique_keys() {
+        let name = store.name();
+        assert_eq!(found.len(), 1, "{name}: {found:?}");
+        assert!(set.contains(&found[0]), "{name}: {found:?}");
+    } else {
+        store.same(&found, &set, "after concurrent sets of one key");
+    }
+}
+
 /// `commit_all` called by many at once answers each caller with its own outcomes. Rules out:
 /// mixed-up answers.
-pub async fn concurrent_commit_all_keeps_answers_apart<F: Factory>(factory: &F) {
-    let store = Subject::shared(factory).await;
+pub async fn concurrent_commit_all_keeps_answers_apart(place: &Place) {
+    let store = Subject::shared(place).await;
     if store.atomic().is_none() {
         return;
     }

@@ -4,12 +4,13 @@
 use bytes::Bytes;
 
 use super::subject::Subject;
-use crate::kv::{Change, ErrorKind, Expect, Store as _};
-use crate::testkit::Factory;
+use crate::kv::{Change, ErrorKind, Expect};
+use crate::testkit::Place;
 
-/// `atomic()` answers the same at every call: a capability neither comes nor goes.
-pub async fn a_capability_neither_comes_nor_goes<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
+/// `atomic()` and `watch()` answer the same at every call, and after opening again: a capability
+/// neither comes nor goes.
+pub async fn a_capability_neither_comes_nor_goes(place: &Place) {
+    let store = Subject::open(place).await;
     let (atomic, watch) = (store.atomic().is_some(), store.watch().is_some());
     store.put("a", "1").await;
     store.ok("start again", store.start().await);
@@ -20,11 +21,15 @@ pub async fn a_capability_neither_comes_nor_goes<F: Factory>(factory: &F) {
         store.name()
     );
     assert_eq!(store.watch().is_some(), watch, "{}: watch()", store.name());
+    if let Some(store) = store.reopen(place).await {
+        let again = (store.atomic().is_some(), store.watch().is_some());
+        assert_eq!(again, (atomic, watch), "{}: opened again", store.name());
+    }
 }
 
 /// `Any` holds for what is there and for what is not.
-pub async fn any_holds_always<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
+pub async fn any_holds_always(place: &Place) {
+    let store = Subject::open(place).await;
     let Some(atomic) = store.atomic() else { return };
     store.put("a", "1").await;
     store.put("b", "1").await;
@@ -48,8 +53,8 @@ pub async fn any_holds_always<F: Factory>(factory: &F) {
 
 /// `Absent` holds where nothing is, after a removal too, and fails on any value, an empty one
 /// too.
-pub async fn absent_holds_only_where_nothing_is<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
+pub async fn absent_holds_only_where_nothing_is(place: &Place) {
+    let store = Subject::open(place).await;
     let Some(atomic) = store.atomic() else { return };
     store.commits(atomic, vec![Change::create("a", "")]).await;
     store
@@ -67,8 +72,8 @@ pub async fn absent_holds_only_where_nothing_is<F: Factory>(factory: &F) {
 }
 
 /// `Value` holds for these very bytes: not for a longer or shorter value, not for none.
-pub async fn value_holds_only_for_these_bytes<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
+pub async fn value_holds_only_for_these_bytes(place: &Place) {
+    let store = Subject::open(place).await;
     let Some(atomic) = store.atomic() else { return };
     let value = b"a\x00b\xff".as_slice();
     store.put("k", value).await;
@@ -123,8 +128,8 @@ pub async fn value_holds_only_for_these_bytes<F: Factory>(factory: &F) {
 }
 
 /// Conditions see what `set`, `remove` and `delete` did just before.
-pub async fn conditions_see_plain_writes<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
+pub async fn conditions_see_plain_writes(place: &Place) {
+    let store = Subject::open(place).await;
     let Some(atomic) = store.atomic() else { return };
     store.put("a/1", "1").await;
     store
@@ -149,8 +154,8 @@ pub async fn conditions_see_plain_writes<F: Factory>(factory: &F) {
 }
 
 /// `ConditionFailed` carries all positions that failed, ascending, and only those.
-pub async fn all_failed_positions_are_told<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
+pub async fn all_failed_positions_are_told(place: &Place) {
+    let store = Subject::open(place).await;
     let Some(atomic) = store.atomic() else { return };
     store.put("a", "1").await;
     store.put("z", "1").await;
@@ -171,8 +176,8 @@ pub async fn all_failed_positions_are_told<F: Factory>(factory: &F) {
 }
 
 /// A failing condition, wherever it stands, keeps every change of its commit from being applied.
-pub async fn a_failed_condition_applies_nothing<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
+pub async fn a_failed_condition_applies_nothing(place: &Place) {
+    let store = Subject::open(place).await;
     let Some(atomic) = store.atomic() else { return };
     store.put("a", "1").await;
     store.put("b", "1").await;
@@ -197,8 +202,8 @@ pub async fn a_failed_condition_applies_nothing<F: Factory>(factory: &F) {
 }
 
 /// A pure check that holds leaves the value as it is.
-pub async fn a_check_that_holds_changes_nothing<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
+pub async fn a_check_that_holds_changes_nothing(place: &Place) {
+    let store = Subject::open(place).await;
     let Some(atomic) = store.atomic() else { return };
     store.put("a", "1").await;
     store.put("e", "").await;
@@ -221,8 +226,8 @@ pub async fn a_check_that_holds_changes_nothing<F: Factory>(factory: &F) {
 }
 
 /// A pure check that fails is told, creates nothing, and keeps its commit from being applied.
-pub async fn a_check_that_fails_is_told<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
+pub async fn a_check_that_fails_is_told(place: &Place) {
+    let store = Subject::open(place).await;
     let Some(atomic) = store.atomic() else { return };
     store.put("a", "1").await;
     store
@@ -237,8 +242,8 @@ pub async fn a_check_that_fails_is_told<F: Factory>(factory: &F) {
 }
 
 /// A check of absence that writes nothing is `Unsupported`, and its commit is not applied.
-pub async fn a_check_of_absence_is_refused<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
+pub async fn a_check_of_absence_is_refused(place: &Place) {
+    let store = Subject::open(place).await;
     let Some(atomic) = store.atomic() else { return };
     let check = Change {
         key: "a".into(),
@@ -254,8 +259,8 @@ pub async fn a_check_of_absence_is_refused<F: Factory>(factory: &F) {
 
 /// On a bag `Value` means that pair and replaces only it; where keys are unique there is no
 /// other.
-pub async fn value_replaces_only_its_pair<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
+pub async fn value_replaces_only_its_pair(place: &Place) {
+    let store = Subject::open(place).await;
     let Some(atomic) = store.atomic() else { return };
     store.put("a", "1").await;
     store.put("a", "3").await;

@@ -9,25 +9,27 @@ use bytes::Bytes;
 
 use super::concurrency::{all, applied, decided};
 use super::subject::{Subject, number, numbered};
-use crate::kv::{Change, Key, Object, Scan, Store};
-use crate::testkit::Factory;
+use crate::kv::{Change, Key, Object, Scan};
+use crate::testkit::Place;
 
-/// How often a writer writes, at least.
-const WRITES: usize = 200;
-/// How often a reader reads, at least.
-const READS: usize = 200;
+/// How often a writer writes and a reader reads, at least; the second for stores in a wrapper.
+const TIMES: (usize, usize) = (200, 50);
 
-/// Writes on a task of its own and reads beside it, until there were [`WRITES`] and so many
-/// reads; and reads once more when all is written. `write` gets the number of its call.
-async fn beside<W>(write: impl Fn(usize) -> W + Send + 'static, enough: usize, read: impl AsyncFn())
-where
+/// Writes on a task of its own and reads beside it, so many times at least; and reads once more
+/// when all is written. `write` gets the number of its call.
+async fn beside<W>(
+    times: usize,
+    write: impl Fn(usize) -> W + Send + 'static,
+    enough: usize,
+    read: impl AsyncFn(),
+) where
     W: Future<Output = ()> + Send,
 {
     let reads = Arc::new(AtomicUsize::new(0));
     let read_so_far = Arc::clone(&reads);
     let writer = tokio::spawn(async move {
         let mut written = 0;
-        while written < WRITES || read_so_far.load(Ordering::SeqCst) < enough {
+        while written < times || read_so_far.load(Ordering::SeqCst) < enough {
             write(written).await;
             written += 1;
             // Where a reader failed this task must end with the runtime.
@@ -47,8 +49,9 @@ where
 
 /// Keys that change in one commit are equal in every page that holds them, in either direction.
 /// Rules out: torn read, read skew within a page.
-pub async fn a_page_never_shows_half_a_commit<F: Factory>(factory: &F) {
-    let store = Subject::shared(factory).await;
+pub async fn a_page_never_shows_half_a_commit(place: &Place) {
+    let store = Subject::shared(place).await;
+    let times = place.size(TIMES.0, TIMES.1);
     let width = store.limits().commit_changes.min(20);
     if store.atomic().is_none() {
         return;
@@ -82,13 +85,14 @@ pub async fn a_page_never_shows_half_a_commit<F: Factory>(factory: &F) {
             );
         }
     };
-    beside(write, READS, read).await;
+    beside(times, write, times, read).await;
 }
 
 /// A key that moves from one place to another in one commit is in exactly one place in every
 /// page. Rules out: phantoms within a page.
-pub async fn a_page_shows_a_moved_key_once<F: Factory>(factory: &F) {
-    let store = Subject::shared(factory).await;
+pub async fn a_page_shows_a_moved_key_once(place: &Place) {
+    let store = Subject::shared(place).await;
+    let times = place.size(TIMES.0, TIMES.1);
     if store.atomic().is_none() {
         return;
     }
@@ -117,15 +121,16 @@ pub async fn a_page_shows_a_moved_key_once<F: Factory>(factory: &F) {
             "{name}: one key that moves stands at {keys:?}"
         );
     };
-    beside(write, READS, read).await;
+    beside(times, write, times, read).await;
 }
 
 /// While tasks move amounts between accounts, the sum is the same in every page. Rules out:
 /// partial application.
-pub async fn transfers_keep_the_sum<F: Factory>(factory: &F) {
+pub async fn transfers_keep_the_sum(place: &Place) {
     const ACCOUNTS: usize = 8;
     const TASKS: usize = 4;
-    let store = Subject::shared(factory).await;
+    let store = Subject::shared(place).await;
+    let times = place.size(TIMES.0, TIMES.1);
     if store.atomic().is_none() {
         return;
     }
@@ -155,11 +160,11 @@ pub async fn transfers_keep_the_sum<F: Factory>(factory: &F) {
             "{name}: amounts appeared or vanished: {page:?}"
         );
     };
-    beside(write, READS, read).await;
+    beside(times, write, times, read).await;
 }
 
 /// Moves 1 from one account to another, with compare and swap.
-async fn transfer<S: Store>(store: &Subject<S>, from: &Key, to: &Key) {
+async fn transfer(store: &Subject, from: &Key, to: &Key) {
     let atomic = store.atomic().unwrap();
     loop {
         let less = store.value(from.clone()).await.unwrap();
@@ -179,8 +184,9 @@ async fn transfer<S: Store>(store: &Subject<S>, from: &Key, to: &Key) {
 
 /// What a commit that fails would have written is never seen, not even for a moment. Rules out:
 /// dirty read.
-pub async fn a_failed_commit_is_never_seen<F: Factory>(factory: &F) {
-    let store = Subject::shared(factory).await;
+pub async fn a_failed_commit_is_never_seen(place: &Place) {
+    let store = Subject::shared(place).await;
+    let times = place.size(TIMES.0, TIMES.1);
     if store.atomic().is_none() {
         return;
     }
@@ -204,13 +210,14 @@ pub async fn a_failed_commit_is_never_seen<F: Factory>(factory: &F) {
             store.name()
         );
     };
-    beside(write, READS, read).await;
+    beside(times, write, times, read).await;
 }
 
 /// What was acknowledged to one task is seen by every read that another begins afterwards.
 /// Rules out: stale read.
-pub async fn an_acknowledged_write_is_seen_by_all<F: Factory>(factory: &F) {
-    let store = Subject::shared(factory).await;
+pub async fn an_acknowledged_write_is_seen_by_all(place: &Place) {
+    let store = Subject::shared(place).await;
+    let times = place.size(TIMES.0, TIMES.1);
     let acknowledged = Arc::new(AtomicUsize::new(0));
     let write = {
         let (store, acknowledged) = (Arc::clone(&store), Arc::clone(&acknowledged));
@@ -239,14 +246,14 @@ pub async fn an_acknowledged_write_is_seen_by_all<F: Factory>(factory: &F) {
             );
         }
     };
-    beside(write, READS, read).await;
+    beside(times, write, times, read).await;
 }
 
 /// A walk while others write sees every key that was there throughout, once, in order. Rules
 /// out: skipped and repeated keys.
-pub async fn a_walk_during_writes_misses_nothing<F: Factory>(factory: &F) {
-    const WALKS: usize = 20;
-    let store = Subject::shared(factory).await;
+pub async fn a_walk_during_writes_misses_nothing(place: &Place) {
+    let store = Subject::shared(place).await;
+    let times = place.size(TIMES.0, TIMES.1);
     let stay: Vec<Object> = (0..500)
         .map(|n| Object::new(numbered("k/", n * 2), "stay"))
         .collect();
@@ -267,5 +274,5 @@ pub async fn a_walk_during_writes_misses_nothing<F: Factory>(factory: &F) {
         found.retain(|object| object.value != "pass");
         store.same(&found, &stay, "walked while others wrote");
     };
-    beside(write, WALKS, read).await;
+    beside(times, write, times / 10, read).await;
 }

@@ -1,12 +1,12 @@
 //! Starting, stopping, and what a store says of itself.
 
 use super::subject::Subject;
-use crate::kv::{Change, ErrorKind, Object, Result, Scan, Store};
-use crate::testkit::Factory;
+use crate::kv::{Change, ErrorKind, Object, Result, Scan};
+use crate::testkit::Place;
 
 /// A store has a name to be called in messages.
-pub async fn a_store_has_a_name<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
+pub async fn a_store_has_a_name(place: &Place) {
+    let store = Subject::open(place).await;
     assert!(
         !store.name().trim().is_empty(),
         "name() is empty: {store:?}"
@@ -14,8 +14,8 @@ pub async fn a_store_has_a_name<F: Factory>(factory: &F) {
 }
 
 /// Starting twice changes nothing.
-pub async fn starting_twice_changes_nothing<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
+pub async fn starting_twice_changes_nothing(place: &Place) {
+    let store = Subject::open(place).await;
     store.put("a", "1").await;
     store.ok("start again", store.start().await);
     store.ok("start a third time", store.start().await);
@@ -26,12 +26,12 @@ pub async fn starting_twice_changes_nothing<F: Factory>(factory: &F) {
 }
 
 /// Stopping twice changes nothing.
-pub async fn stopping_twice_changes_nothing<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
+pub async fn stopping_twice_changes_nothing(place: &Place) {
+    let store = Subject::open(place).await;
     store.put("a", "1").await;
     store.ok("stop", store.stop().await);
     store.ok("stop again", store.stop().await);
-    if let Some(store) = store.reopen(factory).await {
+    if let Some(store) = store.reopen(place).await {
         store
             .holds(&[("a", "1")], "after stopping twice and opening again")
             .await;
@@ -40,11 +40,11 @@ pub async fn stopping_twice_changes_nothing<F: Factory>(factory: &F) {
 
 /// After `stop` every call answers `Closed`, where the store holds something to close; where the
 /// data is gone with the store it may serve on.
-pub async fn a_stopped_store_says_closed<F: Factory>(factory: &F) {
+pub async fn a_stopped_store_says_closed(place: &Place) {
     fn kind<T>(outcome: Result<T>) -> Option<ErrorKind> {
         outcome.err().map(|error| error.kind().clone())
     }
-    let store = Subject::open(factory).await;
+    let store = Subject::open(place).await;
     store.put("a", "1").await;
     store.ok("stop", store.stop().await);
     let object = Object::new("b", "1");
@@ -72,7 +72,7 @@ pub async fn a_stopped_store_says_closed<F: Factory>(factory: &F) {
         answers.extend(all.into_iter().map(|outcome| ("commit_all", kind(outcome))));
     }
     let name = store.name().to_owned();
-    let keeps = store.reopen(factory).await;
+    let keeps = store.reopen(place).await;
     for (call, answer) in answers {
         let closed = answer == Some(ErrorKind::Closed);
         assert!(
@@ -86,8 +86,8 @@ pub async fn a_stopped_store_says_closed<F: Factory>(factory: &F) {
 }
 
 /// `health` answers while the store is in use.
-pub async fn health_answers<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
+pub async fn health_answers(place: &Place) {
+    let store = Subject::open(place).await;
     store.put("a", "1").await;
     let health = store.ok("health", store.health().await);
     for warning in health.warnings {
@@ -100,8 +100,8 @@ pub async fn health_answers<F: Factory>(factory: &F) {
 }
 
 /// What a store says of itself stays the same while it is open.
-pub async fn what_a_store_is_stays_the_same<F: Factory>(factory: &F) {
-    fn traits<S: Store>(store: &Subject<S>) -> String {
+pub async fn what_a_store_is_stays_the_same(place: &Place) {
+    fn traits(store: &Subject) -> String {
         let (name, unique) = (store.name(), store.unique_keys());
         format!(
             "{name} {unique} {:?} {:?}",
@@ -109,11 +109,11 @@ pub async fn what_a_store_is_stays_the_same<F: Factory>(factory: &F) {
             store.ownership()
         )
     }
-    let store = Subject::open(factory).await;
+    let store = Subject::open(place).await;
     let before = traits(&store);
     store.put("a", "1").await;
     assert_eq!(traits(&store), before);
-    if let Some(store) = store.reopen(factory).await {
+    if let Some(store) = store.reopen(place).await {
         assert_eq!(traits(&store), before, "after opening again");
     }
 }

@@ -4,8 +4,8 @@
 use bytes::Bytes;
 
 use super::subject::Subject;
-use crate::kv::{Change, Key, Limits, Object, Store as _};
-use crate::testkit::Factory;
+use crate::kv::{Change, Key, Limits, Object};
+use crate::testkit::Place;
 
 fn key_of(length: usize) -> Key {
     Key::from(vec![b'k'; length])
@@ -15,12 +15,17 @@ fn value_of(length: usize) -> Bytes {
     vec![b'v'; length].into()
 }
 
-/// The limits leave room for what the job layer needs: keys of 511 bytes, and a commit that
-/// holds a key and a value.
-pub async fn the_limits_leave_room<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
+/// The limits leave room for what the job layer needs: keys of 511 bytes, of which a wrapper may
+/// take a few for itself, and a commit that holds a key and a value.
+pub async fn the_limits_leave_room(place: &Place) {
+    let store = Subject::open(place).await;
     let limits = store.limits();
-    assert!(limits.key_bytes >= 511, "{}: {limits:?}", store.name());
+    let key_bytes = place.size(511, 495);
+    assert!(
+        limits.key_bytes >= key_bytes,
+        "{}: {limits:?}",
+        store.name()
+    );
     assert!(limits.value_bytes >= 4096, "{}: {limits:?}", store.name());
     assert!(
         limits.commit_bytes >= limits.key_bytes + 4096,
@@ -31,12 +36,12 @@ pub async fn the_limits_leave_room<F: Factory>(factory: &F) {
 }
 
 /// A key as long as the limit is set, got, scanned and removed.
-pub async fn a_key_at_the_limit_is_taken<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
-    let Some(limits) = store.buildable_limits() else {
+pub async fn a_key_at_the_limit_is_taken(place: &Place) {
+    let store = Subject::open(place).await;
+    let Some(most) = store.buildable(|limits| limits.key_bytes) else {
         return;
     };
-    let key = key_of(limits.key_bytes);
+    let key = key_of(most);
     store.put(key.clone(), "1").await;
     assert_eq!(store.value(key.clone()).await.unwrap(), "1");
     store
@@ -58,17 +63,19 @@ pub async fn a_key_at_the_limit_is_taken<F: Factory>(factory: &F) {
         .await;
 }
 
-/// A longer key is `TooLarge` for set, get, remove and commit.
-pub async fn a_key_over_the_limit_is_refused<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
-    let Some(limits) = store.buildable_limits() else {
+/// A longer key is `TooLarge` for set, get, `get_many`, remove and commit.
+pub async fn a_key_over_the_limit_is_refused(place: &Place) {
+    let store = Subject::open(place).await;
+    let Some(most) = store.buildable(|limits| limits.key_bytes) else {
         return;
     };
-    let (key, most) = (key_of(limits.key_bytes + 1), limits.key_bytes);
+    let key = key_of(most + 1);
     let object = Object::new(key.clone(), "1");
     store.too_large("set of a long key", store.set(object.clone()).await, most);
     store.too_large("get of a long key", store.get(&key).await, most);
     store.too_large("remove of a long key", store.remove(&object).await, most);
+    let keys = ["a".into(), key.clone()];
+    store.too_large("get of many, one long", store.get_many(&keys).await, most);
     if let Some(atomic) = store.atomic() {
         let changes = vec![Change::put("a", "1"), Change::put(key, "1")];
         store.too_large("commit of a long key", atomic.commit(changes).await, most);
@@ -77,12 +84,12 @@ pub async fn a_key_over_the_limit_is_refused<F: Factory>(factory: &F) {
 }
 
 /// A value as large as the limit comes back whole.
-pub async fn a_value_at_the_limit_is_taken<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
-    let Some(limits) = store.buildable_limits() else {
+pub async fn a_value_at_the_limit_is_taken(place: &Place) {
+    let store = Subject::open(place).await;
+    let Some(most) = store.buildable(|limits| limits.value_bytes) else {
         return;
     };
-    let value = value_of(limits.value_bytes);
+    let value = value_of(most);
     store.put("a", value.clone()).await;
     let got = store.value("a").await;
     assert!(
@@ -93,12 +100,11 @@ pub async fn a_value_at_the_limit_is_taken<F: Factory>(factory: &F) {
 }
 
 /// A larger value is `TooLarge` for set and commit, and what was there stays.
-pub async fn a_value_over_the_limit_is_refused<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
-    let Some(limits) = store.buildable_limits() else {
+pub async fn a_value_over_the_limit_is_refused(place: &Place) {
+    let store = Subject::open(place).await;
+    let Some(most) = store.buildable(|limits| limits.value_bytes) else {
         return;
     };
-    let most = limits.value_bytes;
     store.put("a", "1").await;
     let large = Object::new("a", value_of(most + 1));
     store.too_large("set of a large value", store.set(large.clone()).await, most);
@@ -114,12 +120,12 @@ pub async fn a_value_over_the_limit_is_refused<F: Factory>(factory: &F) {
 }
 
 /// A commit of as many changes as the limit allows is applied whole.
-pub async fn a_commit_at_the_limit_of_changes_is_applied<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
-    let (Some(atomic), Some(limits)) = (store.atomic(), store.buildable_limits()) else {
+pub async fn a_commit_at_the_limit_of_changes_is_applied(place: &Place) {
+    let store = Subject::open(place).await;
+    let (Some(atomic), Some(most)) = (store.atomic(), buildable_changes(&store)) else {
         return;
     };
-    let Some(changes) = small_changes(limits.commit_changes, &limits) else {
+    let Some(changes) = small_changes(most, &store.limits()) else {
         return;
     };
     let expected: Vec<(Key, &str)> = changes.iter().map(|c| (c.key.clone(), "1")).collect();
@@ -133,13 +139,12 @@ pub async fn a_commit_at_the_limit_of_changes_is_applied<F: Factory>(factory: &F
 }
 
 /// One change more is `TooLarge`, and none is applied.
-pub async fn a_commit_over_the_limit_of_changes_is_refused<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
-    let (Some(atomic), Some(limits)) = (store.atomic(), store.buildable_limits()) else {
+pub async fn a_commit_over_the_limit_of_changes_is_refused(place: &Place) {
+    let store = Subject::open(place).await;
+    let (Some(atomic), Some(most)) = (store.atomic(), buildable_changes(&store)) else {
         return;
     };
-    let most = limits.commit_changes;
-    let Some(changes) = small_changes(most + 1, &limits) else {
+    let Some(changes) = small_changes(most + 1, &store.limits()) else {
         return;
     };
     store.too_large(
@@ -151,12 +156,13 @@ pub async fn a_commit_over_the_limit_of_changes_is_refused<F: Factory>(factory: 
 }
 
 /// A commit of as many bytes, keys and values, as the limit allows is applied whole.
-pub async fn a_commit_at_the_limit_of_bytes_is_applied<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
-    let (Some(atomic), Some(limits)) = (store.atomic(), store.buildable_limits()) else {
+pub async fn a_commit_at_the_limit_of_bytes_is_applied(place: &Place) {
+    let store = Subject::open(place).await;
+    let bytes = store.buildable(|limits| limits.commit_bytes);
+    let (Some(atomic), Some(most)) = (store.atomic(), bytes) else {
         return;
     };
-    let Some(changes) = large_changes(limits.commit_bytes, &limits) else {
+    let Some(changes) = large_changes(most, &store.limits()) else {
         return;
     };
     let expected: Vec<(Key, Bytes)> = changes
@@ -173,13 +179,13 @@ pub async fn a_commit_at_the_limit_of_bytes_is_applied<F: Factory>(factory: &F) 
 }
 
 /// One byte more is `TooLarge`, and none is applied.
-pub async fn a_commit_over_the_limit_of_bytes_is_refused<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
-    let (Some(atomic), Some(limits)) = (store.atomic(), store.buildable_limits()) else {
+pub async fn a_commit_over_the_limit_of_bytes_is_refused(place: &Place) {
+    let store = Subject::open(place).await;
+    let bytes = store.buildable(|limits| limits.commit_bytes);
+    let (Some(atomic), Some(most)) = (store.atomic(), bytes) else {
         return;
     };
-    let most = limits.commit_bytes;
-    let Some(changes) = large_changes(most + 1, &limits) else {
+    let Some(changes) = large_changes(most + 1, &store.limits()) else {
         return;
     };
     store.too_large(
@@ -188,6 +194,13 @@ pub async fn a_commit_over_the_limit_of_bytes_is_refused<F: Factory>(factory: &F
         most,
     );
     store.holds(&[] as &[(&str, &str)], "after a refusal").await;
+}
+
+/// The limit of changes, if a test can build that many: each costs more than its bytes.
+fn buildable_changes(store: &Subject) -> Option<usize> {
+    const COST: usize = 256;
+    store.buildable(|limits| limits.commit_changes.saturating_mul(COST))?;
+    Some(store.limits().commit_changes)
 }
 
 /// So many changes of eight bytes each, or `None` where another limit is reached before.

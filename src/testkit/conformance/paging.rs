@@ -1,13 +1,13 @@
 //! Many pages and many answers: walks over thousands of keys, `get_many`, `scan_many`.
 
 use super::subject::{Subject, numbered};
-use crate::kv::{Key, Object, Scan, Store as _};
-use crate::testkit::Factory;
+use crate::kv::{Key, Object, Scan};
+use crate::testkit::Place;
 
-/// Walking 10,000 keys sees each exactly once, in order, whatever the page size.
-pub async fn a_walk_sees_each_key_once<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
-    let all: Vec<Object> = (0..10_000)
+/// Walking thousands of keys sees each exactly once, in order, whatever the page size.
+pub async fn a_walk_sees_each_key_once(place: &Place) {
+    let store = Subject::open(place).await;
+    let all: Vec<Object> = (0..place.size(10_000, 2_500))
         .map(|n| Object::new(numbered("k/", n), n.to_string()))
         .collect();
     store.fill(all.clone()).await;
@@ -21,8 +21,8 @@ pub async fn a_walk_sees_each_key_once<F: Factory>(factory: &F) {
 }
 
 /// Deleting behind the cursor while walking, as a sweep does, visits every key once.
-pub async fn a_walk_may_delete_behind_itself<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
+pub async fn a_walk_may_delete_behind_itself(place: &Place) {
+    let store = Subject::open(place).await;
     let all: Vec<Object> = (0..100)
         .map(|n| Object::new(numbered("k/", n), "x"))
         .collect();
@@ -44,8 +44,8 @@ pub async fn a_walk_may_delete_behind_itself<F: Factory>(factory: &F) {
 }
 
 /// `get_many` answers as `get` does, each at its place; keys may be absent or stand twice.
-pub async fn get_many_agrees_with_get<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
+pub async fn get_many_agrees_with_get(place: &Place) {
+    let store = Subject::open(place).await;
     for key in ["a", "b", "c", "d"] {
         store.put(key, key).await;
     }
@@ -64,8 +64,8 @@ pub async fn get_many_agrees_with_get<F: Factory>(factory: &F) {
 }
 
 /// `get_many` of no keys gives no answers, and of many keys all.
-pub async fn get_many_takes_none_and_many<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
+pub async fn get_many_takes_none_and_many(place: &Place) {
+    let store = Subject::open(place).await;
     assert_eq!(store.ok("get_many of none", store.get_many(&[]).await), []);
     let all: Vec<Object> = (0..1000)
         .map(|n| Object::new(numbered("k/", n), "x"))
@@ -84,8 +84,8 @@ pub async fn get_many_takes_none_and_many<F: Factory>(factory: &F) {
 }
 
 /// `scan_many` answers as `scan` does, each at its place; scans may be equal or find nothing.
-pub async fn scan_many_agrees_with_scan<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
+pub async fn scan_many_agrees_with_scan(place: &Place) {
+    let store = Subject::open(place).await;
     let all = (0..30).map(|n| Object::new(numbered(["a/", "b/", "c/"][n % 3], n), "value"));
     store.fill(all.collect()).await;
     let first = store.page(&Scan::prefix("b/").limit(4)).await;

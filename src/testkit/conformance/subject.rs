@@ -13,69 +13,58 @@ use crate::kv::{
     Atomic, Change, Direction, ErrorKind, Key, Limits, Object, Page, PageBuilder, Result, Scan,
     Store,
 };
-use crate::testkit::Factory;
+use crate::testkit::{Factory as _, Place};
 
 /// The longest a case may wait for anything that must happen.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
-/// The longest a case may take altogether: what takes longer hangs.
-const CASE: Duration = Duration::from_secs(300);
-/// A limit beyond this is not tried: building what exceeds it would cost more than it tells.
-const BUILDABLE: usize = 128 << 20;
-
-/// Runs one case on a single-threaded runtime.
-#[doc(hidden)]
-pub fn plain<F: Factory>(make: &impl Fn() -> F, case: &impl AsyncFn(&F)) {
-    run(
-        &mut tokio::runtime::Builder::new_current_thread(),
-        &make(),
-        &case,
-    );
-}
-
-/// Runs one case on a runtime of two workers.
-#[doc(hidden)]
-pub fn concurrent<F: Factory>(make: &impl Fn() -> F, case: &impl AsyncFn(&F)) {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    run(builder.worker_threads(2), &make(), case);
-}
-
-fn run<F: Factory>(runtime: &mut tokio::runtime::Builder, factory: &F, case: &impl AsyncFn(&F)) {
-    let runtime = runtime.enable_all().build().expect("a tokio runtime");
-    runtime.block_on(async {
-        let done = tokio::time::timeout(CASE, case(factory)).await;
-        assert!(done.is_ok(), "the case hangs: not done after {CASE:?}");
-    });
-}
+/// A limit beyond this is not tried: building what exceeds it would cost more than it tells. The
+/// second is for stores in a wrapper.
+const BUILDABLE: (usize, usize) = (128 << 20, 8 << 20);
 
 /// A store under test.
 #[derive(Debug)]
-pub(super) struct Subject<S>(S);
+pub(super) struct Subject {
+    store: Arc<dyn Store>,
+    /// The largest limit that is tried.
+    buildable: usize,
+    /// Whether many objects are put by commits: in a wrapper they may cost more than sets.
+    fills_by_commits: bool,
+}
 
-impl<S> Deref for Subject<S> {
-    type Target = S;
+impl Deref for Subject {
+    type Target = dyn Store;
 
-    fn deref(&self) -> &S {
-        &self.0
+    fn deref(&self) -> &Self::Target {
+        &*self.store
     }
 }
 
-impl<S: Store> Subject<S> {
-    /// The factory's fresh store, started.
-    pub(super) async fn open<F: Factory<Store = S>>(factory: &F) -> Self {
-        let store = Self(factory.open().await);
+impl Subject {
+    /// The fresh store of this place, started.
+    pub(super) async fn open(place: &Place) -> Self {
+        let store = Self::of(place, place.open().await);
         store.ok("start", store.start().await);
         store.holds(&[] as &[(&str, &str)], "a fresh store").await;
         store
     }
 
+    fn of(place: &Place, store: Arc<dyn Store>) -> Self {
+        let (plain, wrapped) = BUILDABLE;
+        Self {
+            store,
+            buildable: place.size(plain, wrapped),
+            fills_by_commits: place.size(true, false),
+        }
+    }
+
     /// The same for tasks to share.
-    pub(super) async fn shared<F: Factory<Store = S>>(factory: &F) -> Arc<Self> {
-        Arc::new(Self::open(factory).await)
+    pub(super) async fn shared(place: &Place) -> Arc<Self> {
+        Arc::new(Self::open(place).await)
     }
 
     /// The same data opened again, if it outlives its store.
-    pub(super) async fn reopen<F: Factory<Store = S>>(self, factory: &F) -> Option<Self> {
-        let store = Self(factory.reopen(self.0).await?);
+    pub(super) async fn reopen(self, place: &Place) -> Option<Self> {
+        let store = Self::of(place, place.reopen(self.store).await?);
         store.ok("start after opening again", store.start().await);
         Some(store)
     }
@@ -251,7 +240,7 @@ impl<S: Store> Subject<S> {
     /// Puts many objects under keys that are not there yet, as fast as the store takes them.
     pub(super) async fn fill(&self, objects: Vec<Object>) {
         const CHUNK: usize = 1000;
-        let Some(atomic) = self.atomic() else {
+        let Some(atomic) = self.atomic().filter(|_| self.fills_by_commits) else {
             let sets = futures::stream::iter(objects.into_iter().map(|object| self.set(object)));
             let done: Result<()> = sets.buffer_unordered(64).try_collect().await;
             return self.ok("a set of many", done);
@@ -272,11 +261,9 @@ impl<S: Store> Subject<S> {
         self.ok("a commit of many", atomic.commit(changes).await);
     }
 
-    /// The limits, for as far as a test can build what lies beyond them.
-    pub(super) fn buildable_limits(&self) -> Option<Limits> {
-        let limits = self.limits();
-        let largest = limits.key_bytes.max(limits.value_bytes);
-        (largest.max(limits.commit_bytes).max(limits.commit_changes) <= BUILDABLE).then_some(limits)
+    /// One of the limits, if a test can build what lies beyond it.
+    pub(super) fn buildable(&self, limit: impl FnOnce(&Limits) -> usize) -> Option<usize> {
+        Some(limit(&self.limits())).filter(|limit| *limit <= self.buildable)
     }
 }
 

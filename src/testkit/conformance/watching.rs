@@ -9,16 +9,16 @@ use futures::StreamExt as _;
 use tokio::time::timeout;
 
 use super::subject::{PATIENCE, Subject, numbered};
-use crate::kv::{Change, Event, Key, Scan, Store, Watcher};
-use crate::testkit::Factory;
+use crate::kv::{Change, Event, Key, Scan, Watcher};
+use crate::testkit::Place;
 
 /// A watcher of `prefix`, or `None` where the store has no watch.
-async fn watch<S: Store>(store: &Subject<S>, prefix: &str) -> Option<Watcher> {
+async fn watch(store: &Subject, prefix: &str) -> Option<Watcher> {
     let watcher = store.watch()?.watch(&prefix.into()).await;
     Some(store.ok(format_args!("watch of {prefix}"), watcher))
 }
 
-async fn next<S: Store>(store: &Subject<S>, watcher: &mut Watcher, waiting: &str) -> Event {
+async fn next(store: &Subject, watcher: &mut Watcher, waiting: &str) -> Event {
     let heard = timeout(PATIENCE, watcher.next()).await;
     let name = store.name();
     let heard =
@@ -27,7 +27,7 @@ async fn next<S: Store>(store: &Subject<S>, watcher: &mut Watcher, waiting: &str
 }
 
 /// Waits until the watcher heard of this key, or that it lost something.
-async fn hears<S: Store>(store: &Subject<S>, watcher: &mut Watcher, key: &Key) {
+async fn hears(store: &Subject, watcher: &mut Watcher, key: &Key) {
     loop {
         match next(store, watcher, &key.to_string()).await {
             Event::Lagged => return,
@@ -39,8 +39,8 @@ async fn hears<S: Store>(store: &Subject<S>, watcher: &mut Watcher, key: &Key) {
 }
 
 /// A `set` under the prefix is heard, one of the prefix itself too, and an overwrite.
-pub async fn a_set_is_heard<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
+pub async fn a_set_is_heard(place: &Place) {
+    let store = Subject::open(place).await;
     let Some(mut watcher) = watch(&store, "k/").await else {
         return;
     };
@@ -51,8 +51,8 @@ pub async fn a_set_is_heard<F: Factory>(factory: &F) {
 }
 
 /// Each put of a commit, and of every commit of `commit_all`, is heard.
-pub async fn a_commit_is_heard<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
+pub async fn a_commit_is_heard(place: &Place) {
+    let store = Subject::open(place).await;
     let Some(atomic) = store.atomic() else { return };
     for put in ["k/1", "k/2"] {
         let Some(mut watcher) = watch(&store, put).await else {
@@ -81,8 +81,8 @@ pub async fn a_commit_is_heard<F: Factory>(factory: &F) {
 }
 
 /// A watcher of the empty prefix hears of every key.
-pub async fn the_empty_prefix_hears_everything<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
+pub async fn the_empty_prefix_hears_everything(place: &Place) {
+    let store = Subject::open(place).await;
     let Some(mut watcher) = watch(&store, "").await else {
         return;
     };
@@ -93,8 +93,8 @@ pub async fn the_empty_prefix_hears_everything<F: Factory>(factory: &F) {
 }
 
 /// What is put elsewhere does not keep a watcher from hearing what is put under its prefix.
-pub async fn other_prefixes_do_not_hide_it<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
+pub async fn other_prefixes_do_not_hide_it(place: &Place) {
+    let store = Subject::open(place).await;
     let Some(mut watcher) = watch(&store, "k/").await else {
         return;
     };
@@ -107,8 +107,8 @@ pub async fn other_prefixes_do_not_hide_it<F: Factory>(factory: &F) {
 }
 
 /// Every one of several watchers hears, those of other prefixes and those that came later too.
-pub async fn every_watcher_hears<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
+pub async fn every_watcher_hears(place: &Place) {
+    let store = Subject::open(place).await;
     let mut watchers = Vec::new();
     for prefix in ["k/", "k/", "", "k/1", "k"] {
         let Some(watcher) = watch(&store, prefix).await else {
@@ -130,9 +130,9 @@ pub async fn every_watcher_hears<F: Factory>(factory: &F) {
 
 /// A watcher that does not listen for long either hears everything later or is told that it
 /// lagged; and then hears on.
-pub async fn a_slow_watcher_lags_and_hears_on<F: Factory>(factory: &F) {
+pub async fn a_slow_watcher_lags_and_hears_on(place: &Place) {
     const PUTS: usize = 600;
-    let store = Subject::shared(factory).await;
+    let store = Subject::shared(place).await;
     let Some(mut watcher) = watch(&store, "k/").await else {
         return;
     };
@@ -156,13 +156,13 @@ pub async fn a_slow_watcher_lags_and_hears_on<F: Factory>(factory: &F) {
 
 /// Who subscribes first, scans then, and scans again at every event misses nothing: what is put
 /// is there to be read by the time its event is heard. Rules out: missed wake-up.
-pub async fn subscribe_then_scan_misses_nothing<F: Factory>(factory: &F) {
-    const ROUNDS: usize = 200;
-    let store = Subject::shared(factory).await;
+pub async fn subscribe_then_scan_misses_nothing(place: &Place) {
+    let rounds = place.size(200, 50);
+    let store = Subject::shared(place).await;
     let Some(mut watcher) = watch(&store, "k/").await else {
         return;
     };
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         let key = numbered("k/", round);
         let writer = {
             let (store, key) = (Arc::clone(&store), key.clone());
@@ -182,15 +182,15 @@ pub async fn subscribe_then_scan_misses_nothing<F: Factory>(factory: &F) {
 }
 
 /// A watcher ends when its store closes.
-pub async fn a_watcher_ends_with_its_store<F: Factory>(factory: &F) {
-    let store = Subject::open(factory).await;
+pub async fn a_watcher_ends_with_its_store(place: &Place) {
+    let store = Subject::open(place).await;
     let name = store.name().to_owned();
     let Some(mut watcher) = watch(&store, "k/").await else {
         return;
     };
     store.put("k/1", "1").await;
     store.ok("stop", store.stop().await);
-    let again = store.reopen(factory).await;
+    let again = store.reopen(place).await;
     let ended = timeout(PATIENCE, async { while watcher.next().await.is_some() {} }).await;
     assert!(ended.is_ok(), "{name}: a watcher outlives its store");
     drop(again);

@@ -26,7 +26,7 @@ use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError, TestR
 use super::Factory;
 
 /// Sequences of operations where the environment does not say how many.
-const CASES: u32 = 64;
+pub(super) const CASES: u32 = 64;
 /// The most operations in one sequence.
 const LENGTH: usize = 40;
 
@@ -39,6 +39,16 @@ const LENGTH: usize = 40;
 /// # Panics
 /// If a store answers otherwise than the map.
 pub fn check<F: Factory>(directory: &str, name: &str, make: impl Fn() -> F) {
+    check_some(CASES, directory, name, make);
+}
+
+/// The same with so many sequences where the environment does not say how many.
+pub(super) fn check_some<F: Factory>(
+    cases: u32,
+    directory: &str,
+    name: &str,
+    make: impl Fn() -> F,
+) {
     let mut config = Config {
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(seeds(
             directory, name,
@@ -47,7 +57,7 @@ pub fn check<F: Factory>(directory: &str, name: &str, make: impl Fn() -> F) {
         ..Config::default()
     };
     if std::env::var_os("PROPTEST_CASES").is_none() {
-        config.cases = CASES;
+        config.cases = cases;
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
