@@ -2,21 +2,21 @@
 //! whole before is as it was.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kvjob::clock::{Clock as _, SystemClock};
-use kvjob::encoding::tuple::Tuple;
+use kvjob::encoding::tuple::{Reader, Tuple};
 use kvjob::job::{
     Backoff, CheckEvent, Checked, Claim, Claimed, Damage, Failure, Finding, JobId, KvStore, Level,
     LogQuery, LogStore as _, NewJob, Options, Payload, Query, QueueStore as _, Retry, State,
     StateStore as _,
 };
-use kvjob::kv::Object;
+use kvjob::kv::{Durability, Memory, Object};
 use kvjob_tests::{Fixture, Space, on_every_store, text, within};
 
 on_every_store![
     a_healthy_store_has_no_findings,
-    every_breakage_is_found_mended_and_forgotten,
     an_entry_of_a_job_that_is_not_there_is_removed_and_its_data_is_kept,
     lost_arguments_send_a_job_to_the_quarantine_unless_it_runs,
     a_lost_lease_is_taken_back_or_kept_by_its_worker,
@@ -27,6 +27,59 @@ on_every_store![
     what_cannot_be_put_aside_stays_and_is_told,
     a_format_that_cannot_be_read_is_mended_where_opening_fails,
 ];
+
+/// The same on bags.
+mod bag {
+    use super::*;
+
+    async fn memory() -> Fixture {
+        Fixture::on(Arc::new(Memory::bag()), None).await
+    }
+
+    async fn redb() -> Fixture {
+        let directory = tempfile::tempdir().unwrap();
+        let store = kvjob_redb::Options::new()
+            .bag()
+            .durability(Durability::Memory)
+            .open(directory.path().join("jobs.redb"))
+            .unwrap();
+        Fixture::on(Arc::new(store), Some(directory)).await
+    }
+
+    macro_rules! on_bags {
+        ($($test:ident),+ $(,)?) => {
+            $(mod $test {
+                #[tokio::test]
+                async fn memory() {
+                    crate::within(crate::$test(super::memory().await)).await;
+                }
+
+                #[tokio::test]
+                async fn redb() {
+                    crate::within(crate::$test(super::redb().await)).await;
+                }
+            })+
+        };
+    }
+
+    on_bags![
+        a_healthy_store_has_no_findings,
+        an_entry_of_a_job_that_is_not_there_is_removed_and_its_data_is_kept,
+        lost_arguments_send_a_job_to_the_quarantine_unless_it_runs,
+        a_lost_lease_is_taken_back_or_kept_by_its_worker,
+        a_log_and_a_history_that_could_not_be_read_can_be_read_again,
+        what_belongs_to_a_job_in_quarantine_stays,
+        what_newer_software_wrote_is_counted_and_left_alone,
+        what_cannot_be_put_aside_stays_and_is_told,
+        a_format_that_cannot_be_read_is_mended_where_opening_fails,
+        a_foreign_value_under_a_key_is_put_aside,
+    ];
+
+    #[tokio::test]
+    async fn every_breakage_is_found_mended_and_forgotten() {
+        within(every_breakage(memory)).await;
+    }
+}
 
 /// A check, and what it told.
 async fn check(jobs: &KvStore, repair: bool) -> (Checked, Vec<Finding>) {
@@ -529,15 +582,20 @@ const BREAKAGES: &[Breakage] = &[
     },
 ];
 
-async fn every_breakage_is_found_mended_and_forgotten(f: Fixture) {
-    // Each on a store of its own, of the same kind.
-    let kind = f.store.name().to_owned();
+#[tokio::test]
+async fn every_breakage_in_memory_is_found_mended_and_forgotten() {
+    within(every_breakage(Fixture::memory)).await;
+}
+
+#[tokio::test]
+async fn every_breakage_on_disk_is_found_mended_and_forgotten() {
+    within(every_breakage(Fixture::redb)).await;
+}
+
+/// Each on a store of its own.
+async fn every_breakage(fixture: impl AsyncFn() -> Fixture) {
     for (number, breakage) in BREAKAGES.iter().enumerate() {
-        let f = match &*kind {
-            "memory" => Fixture::memory().await,
-            _ => Fixture::redb().await,
-        };
-        let stage = Stage::new(f).await;
+        let stage = Stage::new(fixture().await).await;
         breakage.happens_to(&stage, number).await;
     }
 }
@@ -816,7 +874,10 @@ async fn what_newer_software_wrote_is_counted_and_left_alone(f: Fixture) {
     } else {
         let line = stage.object(Space::Log, "old").await;
         f.store.remove(&line).await.unwrap();
-        let value = [&line.value[..18], b"\x02who knows"].concat();
+        let mut suffix = Reader::new(&line.value);
+        let (at, writer) = (suffix.read_i64().unwrap(), suffix.read_u64().unwrap());
+        let suffix = Tuple::new().int(at).uint(writer).finish();
+        let value = [&suffix[..], b"\x02who knows"].concat();
         f.overwrite(line.key.as_bytes().to_vec(), &value).await;
     }
     // A space of its own, and the format that says so: newest 9, to be read by 1.
@@ -987,4 +1048,46 @@ async fn a_format_that_cannot_be_read_is_mended_where_opening_fails(f: Fixture) 
     let (_, findings) = check(&jobs, true).await;
     assert_eq!(damages(&findings), [Damage::FormatMissing]);
     assert_eq!(f.space(Space::Format).await, [format]);
+}
+
+/// Under every key that has one value, one that sorts before it and one that sorts behind it.
+async fn a_foreign_value_under_a_key_is_put_aside(f: Fixture) {
+    let stage = Stage::new(f).await;
+    let f = &stage.f;
+    let whole: BTreeSet<Object> = f.raw(Vec::new()).await.into_iter().collect();
+    let mut count = 0;
+    for object in &whole {
+        let shared = [Space::History, Space::Log, Space::Quarantine];
+        let prefixes = shared.map(|space| Fixture::prefix(space).into());
+        if prefixes.iter().any(|prefix| object.key.starts_with(prefix)) {
+            continue;
+        }
+        for foreign in [&b"\x00who"[..], b"\xffwho"] {
+            f.overwrite(object.key.as_bytes().to_vec(), foreign).await;
+            count += 1;
+        }
+    }
+    let (_, findings) = check(&f.jobs, false).await;
+    assert_eq!(
+        damages(&findings),
+        vec![Damage::ForeignValue; count],
+        "{findings:#?}"
+    );
+    let (checked, findings) = check(&f.jobs, true).await;
+    assert_eq!(
+        damages(&findings),
+        vec![Damage::ForeignValue; count],
+        "{findings:#?}"
+    );
+    assert_eq!(checked.left(), 0);
+    is_clean(f).await;
+    let now: BTreeSet<Object> = f.raw(Vec::new()).await.into_iter().collect();
+    assert!(whole.is_subset(&now));
+    assert_eq!(
+        now.len(),
+        whole.len() + count,
+        "all of it is in the quarantine"
+    );
+    stage.run_out().await;
+    is_clean(f).await;
 }

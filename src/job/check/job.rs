@@ -1,9 +1,12 @@
 //! What must hold for a job, seen from its header.
 
+use bytes::Bytes;
+
 use super::super::header::{Arguments, Header, Phase};
 use super::super::keys::Space;
 use super::super::ops::enqueue::{self, Unique};
 use super::super::plan::{View, WorkerRecord};
+use super::super::scheme::Scheme;
 use super::super::{JobId, Result};
 use super::history::history;
 use super::{Damage, Fix, Named, Problem, Read, Rules, Verdict, expect, named, read};
@@ -133,6 +136,16 @@ impl Job<'_> {
         });
     }
 
+    /// The values under a key. Of a bag, foreign ones are told of where the walk comes to them: if
+    /// one is what it must be, its job is sound.
+    async fn values(&self, view: &mut View<'_>, key: &Key) -> Result<Vec<Bytes>> {
+        if self.rules.keys.scheme == Scheme::UniqueKeys {
+            return Ok(view.get(key).await?.into_iter().collect());
+        }
+        let found = view.read_again(key).await?;
+        Ok(found.into_iter().map(|object| object.value).collect())
+    }
+
     fn key(&self, space: Space) -> Option<Key> {
         expect::key(self.rules.keys, space, self.id, self.header)
     }
@@ -144,44 +157,33 @@ impl Job<'_> {
             Phase::Running => Fix::Leave("the job runs; check again when it has ended"),
             _ => Fix::PutAside(self.object.clone()),
         };
-        let (key, stored) = match &self.header.arguments {
+        let bytes = match &self.header.arguments {
             Arguments::Inline(text) => {
                 if let Some(reason) = not_json(text.as_bytes()) {
                     let message = format!("the job's arguments are {reason}");
-                    self.found(
-                        Damage::CorruptPayload,
-                        self.object.key.clone(),
-                        message,
-                        lost,
-                    );
+                    let key = self.object.key.clone();
+                    self.found(Damage::CorruptPayload, key, message, lost);
                 }
                 return Ok(());
             }
-            Arguments::Stored { bytes } => {
-                let key = self.rules.keys.payload(self.id);
-                let stored = view.get(&key).await?;
-                (key, stored.map(|stored| (stored, *bytes)))
-            }
+            Arguments::Stored { bytes } => *bytes,
         };
-        match stored {
-            None => self.found(
-                Damage::PayloadMissing,
-                key,
-                "the job's arguments are gone",
-                lost,
-            ),
-            Some((stored, bytes)) if stored.len() as u64 != bytes => {
-                let message = format!(
-                    "the job's arguments should have {bytes} bytes, and have {}",
-                    stored.len()
-                );
-                self.found(Damage::CorruptPayload, key, message, lost);
+        let key = self.rules.keys.payload(self.id);
+        let mut wrong = None;
+        for value in self.values(view, &key).await? {
+            let Some(reason) = unfit(&value, bytes) else {
+                return Ok(());
+            };
+            wrong = Some(reason);
+        }
+        match wrong {
+            None => {
+                let message = "the job's arguments are gone";
+                self.found(Damage::PayloadMissing, key, message, lost);
             }
-            Some((stored, _)) => {
-                if let Some(reason) = not_json(&stored) {
-                    let message = format!("the job's arguments are {reason}");
-                    self.found(Damage::CorruptPayload, key, message, lost);
-                }
+            Some(reason) => {
+                let message = format!("the job's arguments are {reason}");
+                self.found(Damage::CorruptPayload, key, message, lost);
             }
         }
         Ok(())
@@ -234,20 +236,21 @@ impl Job<'_> {
             return Ok(());
         };
         let key = self.rules.keys.worker(&holder.incarnation, holder.slot);
-        let leases = match view.get(&key).await? {
-            None => 0,
-            Some(value) => match read::<WorkerRecord>(&key, &value) {
+        let mut leases = 0;
+        for value in self.values(view, &key).await? {
+            match read::<WorkerRecord>(&key, &value) {
                 Read::TooNew => return Ok(()),
-                Read::Bad(_) => 0,
+                Read::Bad(_) => {}
                 Read::Good(record) => {
+                    let epoch = self.header.epoch;
                     let mine = record
                         .entries
                         .iter()
-                        .filter(|entry| entry.id() == self.id && entry.epoch == self.header.epoch);
-                    mine.count()
+                        .filter(|entry| entry.id() == self.id && entry.epoch == epoch);
+                    leases += mine.count();
                 }
-            },
-        };
+            }
+        }
         match leases {
             1 => {}
             0 => {
@@ -306,7 +309,11 @@ impl Job<'_> {
         };
         let key = self.rules.keys.unique(&mine.tenant, &mine.text);
         let value = expect::value(Space::Unique, self.id, self.header)?;
-        let Some(found) = view.get(&key).await? else {
+        let values = self.values(view, &key).await?;
+        if values.iter().any(|found| **found == *value) {
+            return Ok(());
+        }
+        let Some(found) = values.into_iter().next() else {
             let message = format!("the key {:?} of the job is not taken", mine.text);
             self.found(
                 Damage::KeyMissing,
@@ -319,7 +326,6 @@ impl Job<'_> {
         let object = Object::new(key.clone(), found);
         let (message, put_aside) = match read::<Unique>(&key, &object.value) {
             Read::TooNew => return Ok(()),
-            Read::Good(record) if record == mine => return Ok(()),
             Read::Bad(error) => (error.to_string(), true),
             Read::Good(record) if record.id == mine.id => {
                 let message = format!(
@@ -355,6 +361,15 @@ impl Job<'_> {
         };
         self.found(Damage::CorruptEntry, key, message, fix);
         Ok(())
+    }
+}
+
+/// Why this value cannot be arguments of so many bytes, if it cannot.
+pub(in crate::job) fn unfit(value: &[u8], bytes: u64) -> Option<String> {
+    if value.len() as u64 == bytes {
+        not_json(value)
+    } else {
+        Some(format!("{} bytes, not {bytes}", value.len()))
     }
 }
 

@@ -28,7 +28,7 @@ use std::time::Duration;
 pub use finding::{CheckEvent, Checked, Damage, Finding};
 
 pub(in crate::job) use entry::{entry, is_quarantined, job_of};
-pub(in crate::job) use job::{job, reads};
+pub(in crate::job) use job::{job, reads, unfit};
 pub(in crate::job) use mend::apply;
 
 use super::header::{self, Header};

@@ -139,18 +139,24 @@ impl<T: FnMut(CheckEvent) + Send> Check<'_, T> {
             self.confirm(vec![Subject::Many(Space::Format, key.clone())])
                 .await?;
         }
-        let Some(object) = self.jobs.0.store.get(&key).await? else {
-            return Ok(false);
-        };
-        self.checked.objects += 1;
-        match Format::read(&self.jobs.0.options.namespace, &key, &object.value) {
-            Ok(format) => self.shared_with_newer = format.is_newer(),
-            Err(Error::Store(error)) if *error.kind() == ErrorKind::Corrupt => {
-                self.confirm(vec![Subject::Format]).await?;
+        let values = View::new(&*self.jobs.0.store).read_again(&key).await?;
+        let namespace = &self.jobs.0.options.namespace;
+        let mut corrupt = false;
+        for object in &values {
+            self.checked.objects += 1;
+            match Format::read(namespace, &key, &object.value) {
+                Ok(format) => {
+                    self.shared_with_newer = format.is_newer();
+                    return Ok(true);
+                }
+                Err(Error::Store(error)) if *error.kind() == ErrorKind::Corrupt => corrupt = true,
+                Err(error) => return Err(error),
             }
-            Err(error) => return Err(error),
         }
-        Ok(true)
+        if corrupt {
+            self.confirm(vec![Subject::Format]).await?;
+        }
+        Ok(corrupt)
     }
 
     /// Walks one space.
@@ -338,43 +344,50 @@ impl<T: FnMut(CheckEvent) + Send> Check<'_, T> {
     }
 
     /// Looks again at what looked wrong, mends it where that was asked for, and tells of it.
-    async fn confirm(&mut self, mut suspects: Vec<Subject>) -> Result<()> {
-        let mut left: HashSet<(Damage, String, String)> = HashSet::new();
+    async fn confirm(&mut self, suspects: Vec<Subject>) -> Result<()> {
         let mut repair = self.repair;
+        // With each, what was told of it: what cannot be mended is found in every round.
+        let mut suspects: Vec<(Subject, Vec<Finding>)> = suspects
+            .into_iter()
+            .map(|subject| (subject, Vec::new()))
+            .collect();
         while !suspects.is_empty() {
-            let mends = suspects.iter().map(|subject| Mend {
+            let mends = suspects.iter().map(|(subject, _)| Mend {
                 subject: subject.clone(),
                 repair,
                 shared_with_newer: self.shared_with_newer,
             });
             let answers = self.jobs.run_each(mends.collect()).await?;
             let (mut again, mut progress, mut waits) = (Vec::new(), false, false);
-            for (subject, answer) in suspects.into_iter().zip(answers) {
+            for ((subject, mut told), answer) in suspects.into_iter().zip(answers) {
                 let Mended {
                     findings,
                     more,
                     purge,
                 } = answer?;
+                let before = told.clone();
                 for mut finding in findings {
                     if let Some(id) = purge {
                         self.purge(id).await?;
                         finding.mended = true;
                         finding.action = Some("removed".to_owned());
                     }
-                    // What cannot be mended is found in every round.
-                    let known = (finding.damage, finding.key.clone(), finding.message.clone());
                     progress |= finding.mended;
-                    if finding.mended || left.insert(known) {
+                    if finding.mended {
+                        self.found(finding);
+                    } else if !before.contains(&finding) {
+                        told.push(finding.clone());
                         self.found(finding);
                     }
                 }
                 match subject {
                     subject if more => {
                         waits = true;
-                        again.push(subject);
+                        again.push((subject, told));
                     }
                     Subject::Many(space, key) if repair => {
-                        again.extend(self.rest_of(space, key).await?);
+                        let rest = self.rest_of(space, key).await?;
+                        again.extend(rest.map(|subject| (subject, told)));
                     }
                     _ => {}
                 }

@@ -168,20 +168,13 @@ async fn foreign(
     }
     let mut best: Option<(u64, usize)> = None;
     for (index, object) in values.iter().enumerate() {
-        let merit = match space {
-            Space::Job => {
-                Header::decode(key, &object.value).map_or(0, |header| header.revision + 1)
-            }
-            Space::Format => u64::from(Format::read("", key, &object.value).is_ok()),
-            space => {
-                let verdict = check::entry(rules, view, Some(space), object).await?;
-                u64::from(verdict.problems().is_empty())
-            }
-        };
+        let merit = merit(rules, view, space, object).await?;
         if best.is_none_or(|(most, _)| merit > most) {
             best = Some((merit, index));
         }
     }
+    // Arguments are lost if the wrong ones are taken for them.
+    let in_doubt = space == Space::Payload && best.is_none_or(|(most, _)| most == 0);
     let best = best.map(|(_, index)| index);
     let job = rules.keys.job_id(key).ok();
     let others = values.into_iter().enumerate();
@@ -192,9 +185,43 @@ async fn foreign(
             key: key.clone(),
             job,
             message: "the key has another value, which kvjob did not write".to_owned(),
-            fix: Fix::PutAside(object),
+            fix: if in_doubt {
+                Fix::Leave("nobody can tell which value is the job's")
+            } else {
+                Fix::PutAside(object)
+            },
         })
         .collect())
+}
+
+/// How well a value fits its key.
+async fn merit(
+    rules: &Rules<'_>,
+    view: &mut View<'_>,
+    space: Space,
+    object: &Object,
+) -> Result<u64> {
+    let key = &object.key;
+    Ok(match space {
+        Space::Job => Header::decode(key, &object.value).map_or(0, |header| header.revision + 1),
+        Space::Format => u64::from(Format::read("", key, &object.value).is_ok()),
+        Space::Payload => {
+            let Some(id) = check::job_of(rules, space, object) else {
+                return Ok(0);
+            };
+            let job = rules.keys.job(id);
+            let header = view.get(&job).await?;
+            let header = header.and_then(|value| Header::decode(&job, &value).ok());
+            let fits = |header: Header| check::unfit(&object.value, header.stored_bytes());
+            u64::from(header.is_some_and(|header| fits(header).is_none()))
+        }
+        space => {
+            let verdict = check::entry(rules, view, Some(space), object).await?;
+            let problems = verdict.problems();
+            let unread = |problem: &Problem| matches!(problem.fix, Fix::PutAside(_));
+            u64::from(!problems.iter().any(unread)) + u64::from(problems.is_empty())
+        }
+    })
 }
 
 /// What is wrong with the record of the format.
