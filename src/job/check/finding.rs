@@ -165,8 +165,31 @@ mod tests {
     #[test]
     fn a_kind_of_damage_is_called_the_same_in_json_and_print() {
         for damage in [
+            Damage::CorruptHeader,
+            Damage::HeaderDisagrees,
             Damage::NotPlaced,
+            Damage::PlacedWrongly,
+            Damage::LeaseMissing,
+            Damage::LeaseTwice,
+            Damage::SignalMissing,
+            Damage::AttentionMissing,
+            Damage::PayloadMissing,
+            Damage::CorruptPayload,
+            Damage::KeyMissing,
+            Damage::KeyTaken,
+            Damage::HistoryGap,
+            Damage::CorruptHistory,
+            Damage::HistoryDisagrees,
+            Damage::CorruptLog,
+            Damage::PurgeCutOff,
+            Damage::Orphan,
+            Damage::Stale,
             Damage::CorruptEntry,
+            Damage::CorruptWorker,
+            Damage::CorruptQuarantine,
+            Damage::CorruptFormat,
+            Damage::FormatMissing,
+            Damage::UnknownKey,
             Damage::ForeignValue,
         ] {
             assert_eq!(

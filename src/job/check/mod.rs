@@ -22,6 +22,8 @@ mod finding;
 mod history;
 mod job;
 mod mend;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
