@@ -40,7 +40,7 @@ use crate::kv::Store;
 ///
 /// A wrapper is put to the same proof by a factory around a factory, which wraps what the inner
 /// one opened, and opens the inner one's data again; the suite does so with its own
-/// [wrappings](mod@super::conformance#the-wrappings).
+/// [wrappings](mod@super::conformance#the-three-wrappings).
 pub trait Factory: Send + Sync {
     /// The store to try.
     type Store: Store;

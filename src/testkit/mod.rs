@@ -4,8 +4,9 @@
 //! # Proving an adapter
 //!
 //! An adapter says where its stores come from with a [`Factory`] and writes out the suite with
-//! [`conformance!`](macro@conformance), one named test for each case, twice: on the store
-//! as it is, and on a part of it (see [the wrappings](mod@conformance#the-wrappings)):
+//! [`conformance!`](macro@conformance), one named test for each case, three times: on the store
+//! as it is, on a part of it, and on its five methods alone (see
+//! [the three wrappings](mod@conformance#the-three-wrappings)):
 //!
 //! ```
 //! use kvjob::kv::Memory;

@@ -17,6 +17,12 @@ pub fn prefixed(factory: impl Factory + 'static) -> Place {
     Place::wrapped(Prefixed(factory))
 }
 
+/// The stores with commits made by a journal, whatever commits they can do themselves.
+#[doc(hidden)]
+pub fn journaled(factory: impl Factory + 'static) -> Place {
+    Place::wrapped(Journaled(factory))
+}
+
 /// The stores of another factory under a [prefix](wrap::Prefixed), with neighbours on both sides
 /// of it, which must neither be seen nor touched.
 #[derive(Debug)]
@@ -56,5 +62,26 @@ impl<F: Factory> Factory for Prefixed<F> {
             );
         }
         Some(wrap::Prefixed::new(store, PREFIX))
+    }
+}
+
+/// The stores of another factory with a [journal](wrap::Journaled).
+#[derive(Debug)]
+pub struct Journaled<F>(pub F);
+
+impl<F: Factory> Factory for Journaled<F> {
+    type Store = wrap::Journaled<F::Store>;
+
+    async fn open(&self) -> Self::Store {
+        wrap::Journaled::new(self.0.open().await)
+    }
+
+    async fn reopen(&self, store: Self::Store) -> Option<Self::Store> {
+        let stopped = store.stop().await;
+        stopped.expect("the store stops");
+        let below = store
+            .into_inner()
+            .expect("a stopped journal lets go of its store");
+        self.0.reopen(below).await.map(wrap::Journaled::new)
     }
 }

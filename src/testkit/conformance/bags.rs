@@ -156,7 +156,7 @@ pub async fn a_page_may_end_within_a_key(place: &Place) {
 /// A key may have many values: each is walked and removed by itself.
 pub async fn many_values_are_told_apart(place: &Place) {
     let store = Subject::open(place).await;
-    let many = place.size(1_000, 200);
+    let many = place.size(400, 100);
     let values = (0..many).map(|n| numbered("", n).into_bytes());
     let mut pairs: Vec<Object> = values.map(|value| Object::new("k", value)).collect();
     for pair in &pairs {

@@ -186,7 +186,7 @@ pub async fn commit_all_of_none_answers_none(place: &Place) {
 pub async fn commit_all_takes_many_commits(place: &Place) {
     let store = Subject::open(place).await;
     let Some(atomic) = store.atomic() else { return };
-    let many = place.size(1000, 300);
+    let many = place.size(1000, 260);
     store.put("count", "0").await;
     let step = |n: usize| {
         let count = Change::replace("count", n.to_string(), Bytes::from((n + 1).to_string()));

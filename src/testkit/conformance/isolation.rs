@@ -52,7 +52,7 @@ async fn beside<W>(
 pub async fn a_page_never_shows_half_a_commit(place: &Place) {
     let store = Subject::shared(place).await;
     let times = place.size(TIMES.0, TIMES.1);
-    let width = store.limits().commit_changes.min(20);
+    let width = store.limits().commit_changes.min(place.size(20, 6));
     if store.atomic().is_none() {
         return;
     }

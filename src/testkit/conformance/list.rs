@@ -60,7 +60,8 @@ pub fn model(directory: &str, name: &str, make: &dyn Fn() -> Place) {
     model::check_some(cases, directory, name, make);
 }
 
-/// Writes out the [`conformance`](super) suite: two modules, `plain` and `prefixed`, each with a module for each theme and in it a `#[test]` for each case, so that
+/// Writes out the [`conformance`](super) suite: three modules, `plain`, `prefixed` and
+/// `journaled`, each with a module for each theme and in it a `#[test]` for each case, so that
 /// `cargo test` lists and runs them one by one.
 ///
 /// It takes an expression that makes a [`Factory`](crate::testkit::Factory); it is evaluated once
@@ -290,6 +291,12 @@ macro_rules! __kvjob_conformance {
             use super::*;
 
             $crate::__kvjob_conformance! { @list tests prefixed $factory }
+        }
+        mod journaled {
+            #[allow(unused_imports)]
+            use super::*;
+
+            $crate::__kvjob_conformance! { @list tests journaled $factory }
         }
     };
 }

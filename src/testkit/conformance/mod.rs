@@ -10,14 +10,15 @@
 //! time, a second value of a key is none where keys are unique, and what is over a limit is
 //! refused.
 //!
-//! # The wrappings
+//! # The three wrappings
 //!
-//! Every case runs twice, in a module for each:
+//! Every case runs three times, in a module for each:
 //!
 //! | module | the store | what it tells |
 //! |---|---|---|
 //! | `plain` | as its factory opens it | whether the adapter keeps its promises |
 //! | `prefixed` | under [`Prefixed`](crate::kv::wrap::Prefixed), among keys of others | whether a part of it is a store, too: the adapter treats no key specially and leaves neighbours alone |
+//! | `journaled` | under [`Journaled`](crate::kv::wrap::Journaled), its own `Atomic` unused | whether its five methods alone carry commits, put to the whole proof: [`KvStore`](crate::job::KvStore) builds on that where there is no `Atomic` |
 //!
 //! Opening again closes the wrapper, opens the factory's data again and wraps that. In a wrapper
 //! what takes long runs in a smaller size, where nothing that is promised depends on it, and
