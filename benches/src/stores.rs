@@ -13,6 +13,7 @@ use crate::Result;
 pub(crate) enum Backend {
     Memory,
     Redb,
+    Sled,
 }
 
 impl Backend {
@@ -20,6 +21,7 @@ impl Backend {
         match self {
             Self::Memory => "memory",
             Self::Redb => "redb",
+            Self::Sled => "sled",
         }
     }
 
@@ -32,6 +34,11 @@ impl Backend {
                 kvjob_redb::Options::new()
                     .durability(durability)
                     .open(folder.path().join("jobs.redb"))?,
+            ),
+            Self::Sled => Arc::new(
+                kvjob_sled::Options::new()
+                    .durability(durability)
+                    .open(folder.path().join("jobs.sled"))?,
             ),
         };
         Ok((KvStore::open(store, Options::default()).await?, folder))

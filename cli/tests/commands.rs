@@ -367,6 +367,31 @@ fn backends_say_what_a_store_can_be() {
 }
 
 #[test]
+fn a_backend_is_used_where_it_is_compiled_in_and_else_refused_with_what_to_do() {
+    let place = Place::new();
+    for backend in place.ok(&["backends", "--json"]).lines() {
+        let name = backend["name"].as_str().unwrap();
+        if name == "memory" {
+            continue;
+        }
+        let store = format!("{name}:{name}.store");
+        let enqueue = ["enqueue", "a", "--store", &store];
+        if backend["enabled"] == true {
+            place.ok(&enqueue);
+            let listed = place.ok(&["list", "--json", "--store", &store]);
+            assert_eq!(tasks(&listed.lines()), ["a"], "{name}");
+        } else {
+            let answer = place.kvjob(&enqueue);
+            assert_eq!(answer.code, Some(2), "{answer:?}");
+            assert!(
+                answer.err.contains(&format!("feature {name}")),
+                "{answer:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn every_command_has_help_with_examples() {
     let place = Place::new();
     for command in [

@@ -31,7 +31,8 @@ pub enum Write<'a> {
         value: &'a Bytes,
     },
     /// Removes every key that begins with this prefix. [`Embedded`](super::Embedded) sends it
-    /// alone, for it may take long.
+    /// alone, for it may take long. It alone may be seen half-way, and left so by an error or a
+    /// crash.
     DeletePrefix(&'a Key),
 }
 

@@ -76,6 +76,17 @@ impl Fixture {
         Self::on(Arc::new(store), Some(directory)).await
     }
 
+    /// On a directory of sled's of its own.
+    pub async fn sled() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = kvjob_sled::Options::new()
+            .durability(Durability::Memory)
+            .cache_bytes(4 << 20)
+            .open(directory.path().join("jobs.sled"))
+            .unwrap();
+        Self::on(Arc::new(store), Some(directory)).await
+    }
+
     /// On this store.
     pub async fn on(store: Arc<dyn kv::Store>, directory: Option<TempDir>) -> Self {
         let clock = ManualClock::new(7);
@@ -242,6 +253,12 @@ macro_rules! on_every_store {
             $(#[tokio::test]
             async fn $test() {
                 $crate::within(async { super::$test($crate::Fixture::redb().await).await }).await;
+            })+
+        }
+        mod sled {
+            $(#[tokio::test]
+            async fn $test() {
+                $crate::within(async { super::$test($crate::Fixture::sled().await).await }).await;
             })+
         }
     };

@@ -488,36 +488,41 @@ impl Side {
 
 async fn run(ops: &[Op]) -> Result<(), String> {
     let mut sides = [
-        Side::new(Fixture::memory().await),
-        Side::new(Fixture::redb().await),
+        ("memory", Side::new(Fixture::memory().await)),
+        ("redb", Side::new(Fixture::redb().await)),
+        ("sled", Side::new(Fixture::sled().await)),
     ];
     for (number, op) in ops.iter().enumerate() {
-        let mut answers = Vec::new();
-        for side in &mut sides {
-            answers.push(side.apply(op).await);
-        }
-        if answers[0] != answers[1] {
-            return Err(format!(
-                "operation {number}, {op:?}:\n  memory: {}\n  redb:   {}",
-                answers[0], answers[1]
-            ));
+        let mut first = None;
+        for (name, side) in &mut sides {
+            let answer = side.apply(op).await;
+            let first = first.get_or_insert_with(|| answer.clone());
+            if answer != *first {
+                return Err(format!(
+                    "operation {number}, {op:?}:\n  memory: {first}\n  {name}: {answer}"
+                ));
+            }
         }
     }
-    let mut summaries = Vec::new();
-    for side in &sides {
+    let mut first = None;
+    for (name, side) in &sides {
         // What was logged is stored first.
         side.f.jobs.stop().await.unwrap();
-        summaries.push(side.summary().await);
+        let summary = side.summary().await;
         side.check_keys().await?;
-    }
-    for (memory, redb) in summaries[0].iter().zip(&summaries[1]) {
-        if memory != redb {
-            return Err(format!("in the end:\n  memory: {memory}\n  redb:   {redb}"));
+        let first = first.get_or_insert_with(|| summary.clone());
+        for (memory, other) in first.iter().zip(&summary) {
+            if memory != other {
+                return Err(format!(
+                    "in the end:\n  memory: {memory}\n  {name}: {other}"
+                ));
+            }
+        }
+        if summary.len() != first.len() {
+            return Err(format!("{name} has another number of jobs than memory"));
         }
     }
-    (summaries[0].len() == summaries[1].len())
-        .then_some(())
-        .ok_or_else(|| "one store has more jobs".to_owned())
+    Ok(())
 }
 
 #[test]

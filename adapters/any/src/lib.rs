@@ -74,6 +74,19 @@ pub fn backends() -> Vec<Backend> {
             #[cfg(not(feature = "redb"))]
             limits: None,
         },
+        Backend {
+            name: "sled",
+            url: "sled:PATH[?durability=immediate|interval:100ms|memory]",
+            durability: "as redb, as far as sled 0.34 can: it is old, and no longer maintained",
+            enabled: cfg!(feature = "sled"),
+            atomic: true,
+            watch: true,
+            ownership: Ownership::Exclusive,
+            #[cfg(feature = "sled")]
+            limits: Some(kvjob_sled::LIMITS),
+            #[cfg(not(feature = "sled"))]
+            limits: None,
+        },
     ]
 }
 
@@ -93,14 +106,28 @@ impl StoreUrl {
     /// # Errors
     /// As [`open`].
     #[cfg_attr(
-        not(feature = "redb"),
+        not(any(feature = "redb", feature = "sled")),
         expect(clippy::unused_async, reason = "only files are waited for")
     )]
     pub async fn open(&self) -> Result<Arc<dyn kv::Store>> {
         match self.scheme.as_str() {
             "memory" => self.open_memory(),
             #[cfg(feature = "redb")]
-            "redb" => self.open_redb().await,
+            "redb" => {
+                let open = |path, durability| {
+                    let options = kvjob_redb::Options::new().durability(durability);
+                    options.open(path)
+                };
+                self.open_path("a file", open).await
+            }
+            #[cfg(feature = "sled")]
+            "sled" => {
+                let open = |path, durability| {
+                    let options = kvjob_sled::Options::new().durability(durability);
+                    options.open(path)
+                };
+                self.open_path("a directory", open).await
+            }
             name if backends().iter().any(|backend| backend.name == name) => Err(self.refused(
                 format_args!("it is not compiled in; build kvjob-any with the feature {name}"),
             )),
@@ -118,16 +145,20 @@ impl StoreUrl {
         Ok(Arc::new(kv::Memory::new()))
     }
 
-    #[cfg(feature = "redb")]
-    async fn open_redb(&self) -> Result<Arc<dyn kv::Store>> {
+    /// Opens what is at the path, away from the async threads: after a crash it may take long.
+    #[cfg(any(feature = "redb", feature = "sled"))]
+    async fn open_path<S: kv::Store>(
+        &self,
+        what: &str,
+        open: impl FnOnce(String, Durability) -> Result<S> + Send + 'static,
+    ) -> Result<Arc<dyn kv::Store>> {
         if self.path.is_empty() {
-            return Err(self.refused("redb: needs the path of a file"));
+            let why = format_args!("{}: needs the path of {what}", self.scheme);
+            return Err(self.refused(why));
         }
-        let durability = self.durability.unwrap_or_default();
-        let options = kvjob_redb::Options::new().durability(durability);
         let path = self.path.clone();
-        // After a crash redb walks the whole file.
-        let opened = tokio::task::spawn_blocking(move || options.open(path)).await;
+        let durability = self.durability.unwrap_or_default();
+        let opened = tokio::task::spawn_blocking(move || open(path, durability)).await;
         let store = opened.map_err(|error| {
             let message = format!("cannot open {self}: {error}");
             Error::new(kv::ErrorKind::Backend, message).with_source(error)

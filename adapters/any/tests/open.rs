@@ -55,31 +55,36 @@ async fn the_list_of_backends_tells_the_truth() {
     }
 }
 
-#[cfg(feature = "redb")]
+#[cfg(any(feature = "redb", feature = "sled"))]
 #[tokio::test]
-async fn redb_opens_a_file_that_is_there_the_next_time() {
+async fn what_has_a_path_is_there_the_next_time() {
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("jobs.redb");
-    let url = format!(
-        "redb:{}?namespace=shop&durability=interval:100ms",
-        path.display()
-    );
-    let store = kvjob_any::open(&url).await.unwrap();
-    store.set(Object::new("a", "1")).await.unwrap();
-    let error = kvjob_any::open(&url).await.unwrap_err();
-    assert_eq!(error.kind(), &ErrorKind::InUse);
-    drop(store);
-    let store = kvjob_any::open(&url).await.unwrap();
-    assert!(store.get(&"a".into()).await.unwrap().is_some());
-    assert!(refused("redb:").await.contains("needs the path"));
+    let enabled = kvjob_any::backends().into_iter().filter(|it| it.enabled);
+    for backend in enabled.filter(|it| it.url.contains("PATH")) {
+        let name = backend.name;
+        let path = directory.path().join(name);
+        let url = format!(
+            "{name}:{}?namespace=shop&durability=interval:100ms",
+            path.display()
+        );
+        let store = kvjob_any::open(&url).await.unwrap();
+        store.set(Object::new("a", "1")).await.unwrap();
+        let error = kvjob_any::open(&url).await.unwrap_err();
+        assert_eq!(error.kind(), &ErrorKind::InUse);
+        drop(store);
+        let store = kvjob_any::open(&url).await.unwrap();
+        assert!(store.get(&"a".into()).await.unwrap().is_some());
+        let text = refused(&format!("{name}:")).await;
+        assert!(text.contains("needs the path"), "{text}");
+    }
 }
 
-#[cfg(not(feature = "redb"))]
+#[cfg(not(all(feature = "redb", feature = "sled")))]
 #[tokio::test]
 async fn a_backend_that_is_not_compiled_in_says_which_feature_it_needs() {
-    let text = refused("redb:jobs.redb").await;
-    assert!(
-        text.contains("build kvjob-any with the feature redb"),
-        "{text}"
-    );
+    for backend in kvjob_any::backends().iter().filter(|it| !it.enabled) {
+        let text = refused(&format!("{}:jobs", backend.name)).await;
+        let feature = format!("build kvjob-any with the feature {}", backend.name);
+        assert!(text.contains(&feature), "{text}");
+    }
 }

@@ -3,6 +3,7 @@
 
 mod memory;
 mod redb;
+mod sled;
 
 use std::time::Instant;
 
@@ -35,6 +36,10 @@ pub(crate) fn round(
         Backend::Memory => Box::new(memory::Raw::default()),
         Backend::Redb => Box::new(redb::Raw::open(
             &folder.path().join("raw.redb"),
+            durability,
+        )?),
+        Backend::Sled => Box::new(sled::Raw::open(
+            &folder.path().join("raw.sled"),
             durability,
         )?),
     };
