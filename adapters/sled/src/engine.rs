@@ -180,7 +180,9 @@ impl kv::Engine for Engine {
         for write in writes {
             match write {
                 Write::Put { key, value } => self.write(&mut batch, key, Some(value))?,
-                Write::Remove(key) => self.write(&mut batch, key, None)?,
+                Write::Remove(key) | Write::RemovePair { key, .. } => {
+                    self.write(&mut batch, key, None)?;
+                }
                 Write::DeletePrefix(prefix) => {
                     self.apply_batch(std::mem::take(&mut batch))?;
                     self.delete_prefix(prefix)?;
