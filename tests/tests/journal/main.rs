@@ -10,6 +10,7 @@ mod conformance;
 mod crashes;
 mod damage;
 mod faults;
+mod jobs;
 mod owners;
 mod random;
 mod reserved;
