@@ -1,5 +1,5 @@
 //! The job floor: what a job is, the traits of a job [`Store`], and [`KvStore`], which makes one
-//! of any [`kv::Store`](crate::kv::Store) with [`Atomic`](crate::kv::Atomic).
+//! of any [`kv::Store`](crate::kv::Store).
 //!
 //! Nothing here knows a backend or a handler. Where code rests on a rule of the protocol, it
 //! names the rule's number.

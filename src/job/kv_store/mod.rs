@@ -40,6 +40,7 @@ use super::plan::Stamps;
 use super::scheme::Scheme;
 use super::{Error, JobId, Result, Store};
 use crate::clock::{Clock, SystemClock};
+use crate::kv::wrap::Journaled;
 use crate::kv::{self, Change, ErrorKind, Health, Ownership};
 
 /// Requests that may wait for the planner; beyond that callers wait to send.
@@ -48,7 +49,7 @@ const MOST_WAITING: usize = 4096;
 /// What tells this process from others in the incarnations of its stores (rule 7).
 static PROCESS: LazyLock<[u8; 8]> = LazyLock::new(|| SystemClock.random().to_be_bytes());
 
-/// A job store of any [`kv::Store`] with [`Atomic`](kv::Atomic).
+/// A job store of any [`kv::Store`].
 ///
 /// Cloning it is cheap; all clones share one planner task, which ends with the last of them. It
 /// needs a tokio runtime with time enabled, and lives on the one it was opened on.
@@ -95,9 +96,12 @@ impl fmt::Debug for KvStore {
 impl KvStore {
     /// Opens (and [starts](Store::start)) the job store that lives in `store`.
     ///
+    /// A store without [`Atomic`](kv::Atomic) is put under a [journal](Journaled), which serves
+    /// one process, and in it one job store: opening another over the same store closes the
+    /// first. To open several of them, with a namespace each, hand in the `Journaled` itself.
+    ///
     /// # Errors
-    /// As [`start`](Store::start); [`Unsupported`](ErrorKind::Unsupported) if the store has no
-    /// [`Atomic`](kv::Atomic); [`Invalid`](Error::Invalid) for a namespace that cannot be.
+    /// As [`start`](Store::start); [`Invalid`](Error::Invalid) for a namespace that cannot be.
     pub async fn open(store: Arc<dyn kv::Store>, options: Options) -> Result<Self> {
         let opened = Self::over(store, options)?;
         opened.start().await?;
@@ -106,7 +110,8 @@ impl KvStore {
 
     /// Opens the job store that lives in `store` as it stands, to [`check`](Self::check) it: no
     /// lease of a dead process is taken back, no record is put aside, and one that says in which
-    /// format the namespace is need not be readable. [`start`](Store::start) makes up for it.
+    /// format the namespace is need not be readable. [`start`](Store::start) makes up for it. What
+    /// a [journal](Journaled) finds half done is finished.
     ///
     /// # Errors
     /// As [`open`](Self::open), less what concerns the format.
@@ -118,13 +123,11 @@ impl KvStore {
 
     fn over(store: Arc<dyn kv::Store>, options: Options) -> Result<Self> {
         let keys = KeySpace::new(&options.namespace, Scheme::of(&*store))?;
-        if store.atomic().is_none() {
-            let message = format!(
-                "the store {} cannot hold jobs: that takes commits of several changes as one",
-                store.name()
-            );
-            return Err(kv::Error::new(ErrorKind::Unsupported, message).into());
-        }
+        let store = if store.atomic().is_some() {
+            store
+        } else {
+            Arc::new(Journaled::new(store))
+        };
         let clock = &options.clock;
         let mut incarnation = [0; 16];
         for (to, from) in incarnation

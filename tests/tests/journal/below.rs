@@ -37,8 +37,9 @@ pub struct Plan {
 #[derive(Debug)]
 pub struct Below {
     inner: FiveMethods,
-    plan: Option<Plan>,
+    plans: Vec<Plan>,
     writes: AtomicUsize,
+    scans: AtomicUsize,
     dead: AtomicBool,
     waiting: Semaphore,
     released: Semaphore,
@@ -47,11 +48,12 @@ pub struct Below {
 
 impl Below {
     /// Over the data of `inner`.
-    pub fn new(inner: &FiveMethods, plan: Option<Plan>) -> Arc<Self> {
+    pub fn new(inner: &FiveMethods, plans: impl IntoIterator<Item = Plan>) -> Arc<Self> {
         Arc::new(Self {
             inner: inner.clone(),
-            plan,
+            plans: plans.into_iter().collect(),
             writes: AtomicUsize::new(0),
+            scans: AtomicUsize::new(0),
             dead: AtomicBool::new(false),
             waiting: Semaphore::new(0),
             released: Semaphore::new(0),
@@ -69,9 +71,10 @@ impl Below {
         self.sets.lock().unwrap().clone()
     }
 
-    /// Whether the plan was met.
+    /// Whether there were plans, and all were met.
     pub fn has_met(&self) -> bool {
-        self.plan.is_some_and(|plan| self.writes() > plan.at)
+        let last = self.plans.iter().map(|plan| plan.at).max();
+        last.is_some_and(|at| self.writes() > at)
     }
 
     /// Returns when a write waits.
@@ -101,7 +104,7 @@ impl Below {
         tokio::task::yield_now().await;
         self.check_alive()?;
         let number = self.writes.fetch_add(1, Ordering::SeqCst);
-        let Some(plan) = self.plan.filter(|plan| plan.at == number) else {
+        let Some(plan) = self.plans.iter().find(|plan| plan.at == number) else {
             return write.await;
         };
         self.dead.store(plan.dies, Ordering::SeqCst);
@@ -149,6 +152,10 @@ impl Store for Below {
     }
 
     async fn scan(&self, scan: Scan) -> Result<Page> {
+        // Sooner or later a commit is in its middle then, if nothing keeps it out.
+        for _ in 0..self.scans.fetch_add(1, Ordering::SeqCst) % 16 {
+            tokio::task::yield_now().await;
+        }
         self.check_alive()?;
         self.inner.scan(scan).await
     }

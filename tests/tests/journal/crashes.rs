@@ -7,7 +7,9 @@ use kvjob::kv::{Atomic as _, ErrorKind, Object, Store as _};
 use kvjob_tests::FiveMethods;
 
 use super::below::{Fate, Plan};
-use super::{Journal, both_kinds, commits, content, fresh, journal, kind, records, states};
+use super::{
+    Journal, both_kinds, commits, content, first_record, fresh, journal, kind, records, states,
+};
 
 const DEATHS: [Fate; 3] = [Fate::Fails, Fate::LostBefore, Fate::LostAfter];
 
@@ -140,6 +142,21 @@ async fn a_recovery_that_dies_is_finished_by_the_next() {
                 assert!(again >= 2, "there were only {again} writes to die at");
             }
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_was_lost_is_written_again_before_it_is_applied() {
+    for data in both_kinds() {
+        let at = first_record(&data);
+        let plans = [(at, Fate::LostBefore, false), (at + 3, Fate::Fails, true)];
+        let plans = plans.map(|(at, fate, dies)| Plan { at, fate, dies });
+        let (store, _) = journal(&data, plans);
+        let outcome = store.commit(commits().remove(0)).await;
+        assert_eq!(kind(&outcome), Some(&ErrorKind::Unknown), "{outcome:?}");
+        let (again, _) = journal(&data, None);
+        let found = content(&*again).await.unwrap();
+        assert_eq!(found, states(data.unique_keys()).await[1]);
     }
 }
 

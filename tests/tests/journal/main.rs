@@ -10,6 +10,7 @@ mod conformance;
 mod crashes;
 mod damage;
 mod faults;
+mod jobs;
 mod owners;
 mod random;
 mod reserved;
@@ -52,8 +53,11 @@ fn first_record(data: &FiveMethods) -> usize {
 }
 
 /// A journal over this data, and the store between them.
-fn journal(data: &FiveMethods, plan: Option<Plan>) -> (Arc<Journal>, Arc<Below>) {
-    let below = Below::new(data, plan);
+fn journal(
+    data: &FiveMethods,
+    plans: impl IntoIterator<Item = Plan>,
+) -> (Arc<Journal>, Arc<Below>) {
+    let below = Below::new(data, plans);
     (Arc::new(Journaled::new(Arc::clone(&below))), below)
 }
 
