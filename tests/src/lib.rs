@@ -1,5 +1,5 @@
 //! What the tests of several backends share: a job store on each of them under a manual clock,
-//! and a store that fails when told to.
+//! and the least a store may be.
 
 // Here a panic is how a promise that was broken is reported.
 #![allow(
@@ -10,10 +10,8 @@
     clippy::missing_panics_doc
 )]
 
-mod faulty;
 mod five_methods;
 mod fixture;
 
-pub use faulty::{Fault, Faulty};
 pub use five_methods::FiveMethods;
 pub use fixture::{Fixture, Space, text, within};

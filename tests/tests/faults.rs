@@ -9,8 +9,9 @@ use kvjob::job::{
     Backoff, Claim, Failure, JobId, KvStore, Level, LogQuery, LogStore as _, NewJob, Options,
     Payload, Query, QueueStore as _, Selector, State, StateStore as _,
 };
+use kvjob::kv::wrap::{Fault, Faulty};
 use kvjob::kv::{Memory, Store as _};
-use kvjob_tests::{Fault, Faulty, Fixture, Space, text, within};
+use kvjob_tests::{Fixture, Space, text, within};
 
 /// What a commit may meet and still go through in the end.
 const WAYS: [&[Fault]; 10] = [
@@ -38,9 +39,9 @@ const WAYS: [&[Fault]; 10] = [
 ];
 
 /// Runs a test against a store that fails in each of these ways.
-async fn in_every_way(test: impl AsyncFn(Fixture, Arc<Faulty>, &'static [Fault])) {
+async fn in_every_way(test: impl AsyncFn(Fixture, Arc<Faulty<Memory>>, &'static [Fault])) {
     for way in WAYS {
-        let store = Arc::new(Faulty::default());
+        let store = Arc::new(Faulty::new(Memory::new(), 0));
         let fixture = Fixture::on(store.clone(), None).await;
         let clock = fixture.clock.clone();
         let impatient = async {
@@ -64,7 +65,7 @@ async fn in_every_way(test: impl AsyncFn(Fixture, Arc<Faulty>, &'static [Fault])
 #[tokio::test]
 async fn a_job_is_stored_once() {
     in_every_way(async |f, store, way| {
-        store.next(way.iter().copied());
+        store.next_writes(way.iter().copied());
         let added = f.enqueue(text("t", "").key("k")).await;
         assert!(added.is_new, "{way:?}");
         assert_eq!(f.space(Space::Job).await.len(), 1, "{way:?}");
@@ -79,7 +80,7 @@ async fn a_job_is_stored_once() {
 async fn a_job_is_claimed_once() {
     in_every_way(async |f, store, way| {
         let id = f.add("t").await.id;
-        store.next(way.iter().copied());
+        store.next_writes(way.iter().copied());
         let claimed = f.claim(9).await;
         assert_eq!(claimed.len(), 1, "{way:?}");
         assert_eq!(claimed[0].job.attempts, 1, "{way:?}");
@@ -96,7 +97,7 @@ async fn a_job_is_completed_once() {
     in_every_way(async |f, store, way| {
         let id = f.enqueue(text("t", "").key("k")).await.job.id;
         let claimed = f.claim_one().await;
-        store.next(way.iter().copied());
+        store.next_writes(way.iter().copied());
         let done = f.jobs.complete(&claimed.lease).await;
         assert!(done.is_ok(), "{way:?}: {done:?}");
         let states = f.states(id).await;
@@ -114,7 +115,7 @@ async fn an_attempt_fails_once() {
         };
         let id = f.enqueue(text("t", "").backoff(backoff)).await.job.id;
         let claimed = f.claim_one().await;
-        store.next(way.iter().copied());
+        store.next_writes(way.iter().copied());
         let outcome = f.jobs.fail(&claimed.lease, Failure::new("no")).await;
         assert!(outcome.is_ok(), "{way:?}: {outcome:?}");
         assert_eq!(outcome.unwrap().state, State::Scheduled);
@@ -129,7 +130,7 @@ async fn an_attempt_fails_once() {
 async fn a_job_is_dequeued_once() {
     in_every_way(async |f, store, way| {
         let ids = [f.add("t").await.id, f.add("t").await.id];
-        store.next(way.iter().copied());
+        store.next_writes(way.iter().copied());
         let first = f.jobs.dequeue_next(&Selector::default()).await.unwrap();
         assert_eq!(first.unwrap().id, ids[0], "{way:?}");
         assert_eq!(f.listed().await, [ids[1]], "{way:?}");
@@ -145,12 +146,12 @@ async fn a_lease_is_extended_or_given_back_once() {
         let id = f.add("t").await.id;
         let claimed = f.claim_one().await;
         let leases = [claimed.lease.clone()];
-        store.next(way.iter().copied());
+        store.next_writes(way.iter().copied());
         f.jobs
             .heartbeat(&leases, Duration::from_secs(300))
             .await
             .unwrap();
-        store.next(way.iter().copied());
+        store.next_writes(way.iter().copied());
         let answer = f.jobs.abandon(&claimed.lease).await;
         assert!(answer.is_ok(), "{way:?}: {answer:?}");
         assert_eq!(f.states(id).await.len(), 3, "{way:?}");
@@ -170,7 +171,7 @@ async fn log_lines_survive_what_their_commit_meets() {
                 .await
                 .unwrap();
         }
-        store.next(way.iter().copied());
+        store.next_writes(way.iter().copied());
         f.claim_one().await;
         let lines = f.jobs.logs(&LogQuery::new(id)).await.unwrap().items;
         assert_eq!(lines.len(), 3, "{way:?}");
@@ -185,7 +186,7 @@ async fn a_batch_of_mixed_operations_is_done_once() {
             f.add("t").await;
         }
         let claimed = f.claim(4).await;
-        store.next(way.iter().copied());
+        store.next_writes(way.iter().copied());
         let (one, two, three, four, five) = tokio::join!(
             f.jobs.complete(&claimed[0].lease),
             f.jobs.fail(&claimed[1].lease, Failure::new("no")),
@@ -210,24 +211,24 @@ async fn a_batch_of_mixed_operations_is_done_once() {
 
 #[tokio::test]
 async fn an_error_reaches_the_caller_and_changes_nothing() {
-    let store = Arc::new(Faulty::default());
+    let store = Arc::new(Faulty::new(Memory::new(), 0));
     let f = Fixture::on(store.clone(), None).await;
-    store.next([Fault::Broken]);
+    store.next_writes([Fault::Broken]);
     assert!(f.jobs.enqueue(text("t", "")).await.is_err());
     assert!(f.space(Space::Job).await.is_empty());
     let id = f.add("t").await.id;
-    store.next([Fault::Broken]);
+    store.next_writes([Fault::Broken]);
     assert!(f.jobs.claim(Claim::new("w")).await.is_err());
     let claimed = f.claim_one().await;
     assert_eq!((claimed.job.id, claimed.job.attempts), (id, 1));
-    store.next([Fault::Broken]);
+    store.next_writes([Fault::Broken]);
     assert!(f.jobs.complete(&claimed.lease).await.is_err());
     f.jobs.complete(&claimed.lease).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_commit_holds_a_mebibyte_at_most_unless_one_job_is_larger() {
-    let store = Arc::new(Faulty::default());
+    let store = Arc::new(Faulty::new(Memory::new(), 0));
     let f = Fixture::on(store.clone(), None).await;
     let payload = |bytes: usize| Payload::of(&"x".repeat(bytes)).unwrap();
     let before = store.commits().len();
@@ -253,7 +254,7 @@ async fn a_commit_holds_a_mebibyte_at_most_unless_one_job_is_larger() {
 
 #[tokio::test]
 async fn calls_that_meet_share_a_commit() {
-    let store = Arc::new(Faulty::default());
+    let store = Arc::new(Faulty::new(Memory::new(), 0));
     let f = Fixture::on(store.clone(), None).await;
     let before = store.commits().len();
     let added = (0..100).map(|_| f.jobs.enqueue(text("t", "")));

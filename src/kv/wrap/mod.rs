@@ -5,11 +5,16 @@
 //! |---|---|
 //! | [`Journaled`] | [`Atomic`](super::Atomic) for a store that has none |
 //! | [`Prefixed`] | a prefix before every key, so that several share one store |
+//! | `Faulty` | faults, for tests (feature `testkit`) |
 //!
 //! A wrapper forwards every method, so that what the store below does better is not lost.
 
+#[cfg(feature = "testkit")]
+mod faulty;
 mod journaled;
 mod prefixed;
 
+#[cfg(feature = "testkit")]
+pub use faulty::{Fault, Faulty, Odds};
 pub use journaled::Journaled;
 pub use prefixed::Prefixed;
