@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`Journaled`] | [`Atomic`](super::Atomic) for a store that has none |
 //! | [`Prefixed`] | a prefix before every key, so that several share one store |
+//! | [`Traced`] | spans and counters |
 //! | `Faulty` | faults, for tests (feature `testkit`) |
 //!
 //! A wrapper forwards every method, so that what the store below does better is not lost.
@@ -13,8 +14,10 @@
 mod faulty;
 mod journaled;
 mod prefixed;
+mod traced;
 
 #[cfg(feature = "testkit")]
 pub use faulty::{Fault, Faulty, Odds};
 pub use journaled::Journaled;
 pub use prefixed::Prefixed;
+pub use traced::{Counts, Operation, Traced};
