@@ -21,6 +21,7 @@ use bytes::Bytes;
 
 pub(super) use group::decide;
 use queue::{Closing, Request, Work};
+pub(super) use shared::panic_text;
 use shared::{Open, Shared};
 use writer::Writer;
 

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
+use super::atomic_of;
 use crate::kv::{
     Atomic, Change, Error, ErrorKind, Health, Key, Limits, Object, Ownership, Page, Result, Scan,
     Store, Watch,
@@ -313,13 +314,7 @@ impl<S: Store> Store for Faulty<S> {
 impl<S: Store> Atomic for Faulty<S> {
     async fn commit(&self, changes: Vec<Change>) -> Result<()> {
         let call = Call::Commit(changes.len());
-        let made = async {
-            let atomic = self.inner.atomic().ok_or_else(|| {
-                let message = format!("{} has no atomic changes", self.inner.name());
-                Error::new(ErrorKind::Unsupported, message)
-            })?;
-            atomic.commit(changes).await
-        };
+        let made = async { atomic_of(&self.inner)?.commit(changes).await };
         self.meet(call, made).await
     }
 

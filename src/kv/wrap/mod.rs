@@ -21,3 +21,22 @@ pub use faulty::{Fault, Faulty, Odds};
 pub use journaled::Journaled;
 pub use prefixed::Prefixed;
 pub use traced::{Counts, Operation, Traced};
+
+use super::{Atomic, Error, ErrorKind, Result, Store, Watch};
+
+/// What a wrapper calls, which shows its own only where the store below has one.
+fn atomic_of(below: &impl Store) -> Result<&dyn Atomic> {
+    below.atomic().ok_or_else(|| lacks(below, "atomic commits"))
+}
+
+/// The same for being told of changes.
+fn watch_of(below: &impl Store) -> Result<&dyn Watch> {
+    below.watch().ok_or_else(|| lacks(below, "watch"))
+}
+
+fn lacks(below: &impl Store, what: &str) -> Error {
+    Error::new(
+        ErrorKind::Unsupported,
+        format!("{} has no {what}", below.name()),
+    )
+}

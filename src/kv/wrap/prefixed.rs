@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use futures::StreamExt as _;
 
+use super::{atomic_of, watch_of};
 use crate::kv::{
     Atomic, Change, Cursor, Error, ErrorKind, Event, Health, Key, Limits, Object, Ownership, Page,
     Result, Scan, Store, Watch, Watcher, check_commit,
@@ -126,13 +127,6 @@ impl<S: Store> Prefixed<S> {
                 Cut::Long(objects) => limit = objects,
             }
         }
-    }
-
-    fn atomic_below(&self) -> Result<&dyn Atomic> {
-        self.inner.atomic().ok_or_else(|| {
-            let message = format!("{} has no atomic changes", self.inner.name());
-            Error::new(ErrorKind::Unsupported, message)
-        })
     }
 
     fn changes_below(&self, changes: Vec<Change>) -> Result<Vec<Change>> {
@@ -276,11 +270,11 @@ impl<S: Store> Store for Prefixed<S> {
 impl<S: Store> Atomic for Prefixed<S> {
     async fn commit(&self, changes: Vec<Change>) -> Result<()> {
         let below = self.changes_below(changes)?;
-        self.atomic_below()?.commit(below).await
+        atomic_of(&self.inner)?.commit(below).await
     }
 
     async fn commit_all(&self, commits: Vec<Vec<Change>>) -> Vec<Result<()>> {
-        let atomic = match self.atomic_below() {
+        let atomic = match atomic_of(&self.inner) {
             Ok(atomic) => atomic,
             Err(error) => return commits.iter().map(|_| Err(error.clone())).collect(),
         };
@@ -309,11 +303,8 @@ impl<S: Store> Atomic for Prefixed<S> {
 #[deny(clippy::missing_trait_methods)]
 impl<S: Store> Watch for Prefixed<S> {
     async fn watch(&self, prefix: &Key) -> Result<Watcher> {
-        let below = self.inner.watch().ok_or_else(|| {
-            let message = format!("{} has no watch", self.inner.name());
-            Error::new(ErrorKind::Unsupported, message)
-        })?;
-        let events = below.watch(&self.below(prefix)).await?;
+        let below = self.below(prefix);
+        let events = watch_of(&self.inner)?.watch(&below).await?;
         let own = self.prefix.clone();
         let above = events.filter_map(move |event| {
             let event = match event {

@@ -6,9 +6,10 @@ use async_trait::async_trait;
 use tracing::field::{Empty, debug};
 use tracing::{Instrument as _, Span, debug_span};
 
+use super::{atomic_of, watch_of};
 use crate::kv::{
-    Atomic, Change, Error, ErrorKind, Health, Key, Limits, Object, Ownership, Page, Result, Scan,
-    Store, Watch, Watcher,
+    Atomic, Change, Health, Key, Limits, Object, Ownership, Page, Result, Scan, Store, Watch,
+    Watcher,
 };
 
 /// A store that tells what is asked of it.
@@ -234,11 +235,6 @@ impl<S: Store> Traced<S> {
             }
         }
     }
-
-    fn lacks(&self, what: &str) -> Error {
-        let message = format!("{} has no {what}", self.inner.name());
-        Error::new(ErrorKind::Unsupported, message)
-    }
 }
 
 impl Measure {
@@ -397,11 +393,7 @@ impl<S: Store> Atomic for Traced<S> {
         let operation = Operation::Commit;
         let span = self.span(operation, None, Some(changes.len()));
         let measure = Measure::changes(&changes);
-        let call = async {
-            let atomic = self.inner.atomic();
-            let atomic = atomic.ok_or_else(|| self.lacks("atomic changes"))?;
-            atomic.commit(changes).await
-        };
+        let call = async { atomic_of(&self.inner)?.commit(changes).await };
         self.observe(operation, span, call, |()| measure).await
     }
 
@@ -409,12 +401,9 @@ impl<S: Store> Atomic for Traced<S> {
         let operation = Operation::CommitAll;
         let span = self.span(operation, None, Some(commits.len()));
         let measures: Vec<Measure> = commits.iter().map(|c| Measure::changes(c)).collect();
-        let outcomes = match self.inner.atomic() {
-            Some(atomic) => atomic.commit_all(commits).instrument(span.clone()).await,
-            None => commits
-                .iter()
-                .map(|_| Err(self.lacks("atomic changes")))
-                .collect(),
+        let outcomes = match atomic_of(&self.inner) {
+            Ok(atomic) => atomic.commit_all(commits).instrument(span.clone()).await,
+            Err(error) => commits.iter().map(|_| Err(error.clone())).collect(),
         };
         let mut total = Measure::default();
         for (outcome, measure) in outcomes.iter().zip(measures) {
@@ -437,10 +426,7 @@ impl<S: Store> Atomic for Traced<S> {
 impl<S: Store> Watch for Traced<S> {
     async fn watch(&self, prefix: &Key) -> Result<Watcher> {
         let span = self.span(Operation::Watch, Some(prefix), None);
-        let call = async {
-            let watch = self.inner.watch().ok_or_else(|| self.lacks("watch"))?;
-            watch.watch(prefix).await
-        };
+        let call = async { watch_of(&self.inner)?.watch(prefix).await };
         self.observe(Operation::Watch, span, call, Measure::nothing)
             .await
     }

@@ -5,6 +5,7 @@
 //! `proptest-regressions/`; commit that file.
 
 use bytes::Bytes;
+use kvjob::kv::wrap::{Faulty, Journaled, Odds};
 use kvjob::kv::{Atomic as _, Change, ErrorKind, Expect, Key, Object, Store as _};
 use kvjob_tests::FiveMethods;
 use proptest::collection::vec;
@@ -13,7 +14,7 @@ use proptest::sample::select;
 use proptest::test_runner::{FileFailurePersistence, TestRunner};
 
 use super::below::{Fate, Plan};
-use super::{after, content, journal, records};
+use super::{RESERVED, after, content, journal, records};
 
 const SEEDS: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -35,7 +36,7 @@ struct Draft {
     after: Option<Bytes>,
 }
 
-fn session() -> impl Strategy<Value = Session> {
+fn draft() -> impl Strategy<Value = Draft> {
     let value = || select(&["", "1", "2", "22"][..]).prop_map(Bytes::from);
     let before = prop_oneof![
         3 => Just(None),
@@ -44,16 +45,19 @@ fn session() -> impl Strategy<Value = Session> {
         1 => value().prop_map(|value| Some(Expect::Value(value))),
     ];
     let keys = &["a", "aa", "b", "\u{10ffff}"][..];
-    let draft = (
+    (
         select(keys).prop_map(Key::from),
         before,
         prop::option::of(value()),
     )
-        .prop_map(|(key, before, after)| Draft { key, before, after });
+        .prop_map(|(key, before, after)| Draft { key, before, after })
+}
+
+fn session() -> impl Strategy<Value = Session> {
     let fates = &[Fate::Fails, Fate::LostBefore, Fate::LostAfter, Fate::Panics][..];
     let plan = (0..40usize, select(fates), prop::bool::weighted(0.8))
         .prop_map(|(at, fate, dies)| Plan { at, fate, dies });
-    (vec(vec(draft, 0..5), 0..6), plan).prop_map(|(commits, plan)| Session { commits, plan })
+    (vec(vec(draft(), 0..5), 0..6), plan).prop_map(|(commits, plan)| Session { commits, plan })
 }
 
 /// The changes of a draft where this is stored.
@@ -107,8 +111,19 @@ async fn run(data: FiveMethods, sessions: &[Session]) -> Result<(), TestCaseErro
     Ok(())
 }
 
-#[test]
-fn what_random_commits_leave_is_what_was_acknowledged() {
+fn fresh(unique_keys: bool) -> FiveMethods {
+    if unique_keys {
+        FiveMethods::unique()
+    } else {
+        FiveMethods::bag()
+    }
+}
+
+/// Tries random values, under a clock that stands still unless all wait for it.
+fn try_random<T: Strategy, F>(values: T, test: impl Fn(T::Value) -> F)
+where
+    F: Future<Output = Result<(), TestCaseError>>,
+{
     let config = ProptestConfig {
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(SEEDS))),
         ..ProptestConfig::default()
@@ -118,15 +133,85 @@ fn what_random_commits_leave_is_what_was_acknowledged() {
         .start_paused(true)
         .build()
         .unwrap();
+    let tried = TestRunner::new(config).run(&values, |value| runtime.block_on(test(value)));
+    tried.unwrap();
+}
+
+#[test]
+fn what_random_commits_leave_is_what_was_acknowledged() {
     let sequences = (any::<bool>(), vec(session(), 1..5));
-    TestRunner::new(config)
-        .run(&sequences, |(unique_keys, sessions)| {
-            let data = if unique_keys {
-                FiveMethods::unique()
-            } else {
-                FiveMethods::bag()
-            };
-            runtime.block_on(run(data, &sessions))
-        })
-        .unwrap();
+    try_random(sequences, |(unique_keys, sessions)| async move {
+        run(fresh(unique_keys), &sessions).await
+    });
+}
+
+/// How often the store below fails by itself: so that every commit meets a fault or two, and none
+/// meets too many.
+const ODDS: Odds = Odds {
+    late: 100,
+    transient: 60,
+    conflict: 0,
+    broken: 60,
+    lost_before: 60,
+    lost_after: 60,
+};
+
+/// A journal over this data that has been started in spite of its faults.
+async fn open_over_faults(
+    data: &FiveMethods,
+    seed: u64,
+) -> Result<Journaled<Faulty<FiveMethods>>, TestCaseError> {
+    let below = Faulty::new(data.clone(), seed);
+    let store = Journaled::new(below.on_reads(ODDS).on_writes(ODDS));
+    while let Err(error) = store.start().await {
+        prop_assert_ne!(error.kind(), &ErrorKind::Closed, "{:?}", error);
+    }
+    Ok(store)
+}
+
+async fn run_over_faults(
+    data: FiveMethods,
+    mut seed: u64,
+    commits: &[Vec<Draft>],
+) -> Result<(), TestCaseError> {
+    let mut store = open_over_faults(&data, seed).await?;
+    let mut stored = Vec::new();
+    for drafts in commits {
+        let commit = fill_in(&stored, drafts);
+        let expected = after(data.unique_keys(), &stored, commit.clone()).await;
+        match (store.commit(commit.clone()).await, expected) {
+            (Ok(()), Ok(next)) => stored = next,
+            (Ok(()), Err(error)) => {
+                prop_assert!(false, "{:?} went through instead of {}", commit, error);
+            }
+            (Err(error), expected) if error.maybe_applied() => {
+                // It may have closed the store. Opened again, that is whole.
+                let (again, _) = journal(&data, None);
+                again.start().await.unwrap();
+                let found = content(&*again).await.unwrap();
+                let whole = found == stored || expected.is_ok_and(|next| next == found);
+                prop_assert!(whole, "{:?} left {:?}", commit, found);
+                stored = found;
+                seed = seed.wrapping_add(1);
+                store = open_over_faults(&data, seed).await?;
+            }
+            (Err(error), _) => {
+                prop_assert_ne!(error.kind(), &ErrorKind::Closed, "{:?}", error);
+            }
+        }
+        // Read from below, where nothing fails.
+        let mut found = content(&data).await.unwrap();
+        found.retain(|object| !object.key.as_bytes().starts_with(RESERVED));
+        prop_assert_eq!(&found, &stored);
+    }
+    prop_assert!(records(&data).await.is_empty());
+    Ok(())
+}
+
+#[test]
+fn commits_over_a_store_that_fails_are_whole_or_absent() {
+    let sequences = (any::<bool>(), any::<u64>(), vec(vec(draft(), 0..5), 0..20));
+    try_random(sequences, |(unique_keys, seed, commits)| async move {
+        run_over_faults(fresh(unique_keys), seed, &commits).await
+    });
 }

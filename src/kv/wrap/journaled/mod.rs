@@ -14,9 +14,10 @@ use async_trait::async_trait;
 use futures::FutureExt as _;
 
 use self::shared::Shared;
+use super::watch_of;
 use crate::kv::{
-    Atomic, Change, Error, ErrorKind, Health, Key, Limits, Object, Ownership, Page, Result, Scan,
-    Store, Watch, Watcher, check_commit,
+    Atomic, Change, Health, Key, Limits, Object, Ownership, Page, Result, Scan, Store, Watch,
+    Watcher, check_commit,
 };
 
 /// A store that makes commits of the plain writes of the store below, of either kind.
@@ -260,11 +261,7 @@ impl<S: Store> Atomic for Journaled<S> {
 impl<S: Store> Watch for Journaled<S> {
     async fn watch(&self, prefix: &Key) -> Result<Watcher> {
         let _reading = self.0.reading().await?;
-        let below = self.0.inner.watch().ok_or_else(|| {
-            let message = format!("{} has no watch", self.name());
-            Error::new(ErrorKind::Unsupported, message)
-        })?;
-        let events = below.watch(prefix).await?;
+        let events = watch_of(&self.0.inner)?.watch(prefix).await?;
         Ok(hidden::deaf_to_reserved(events))
     }
 }

@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use super::record::Mark;
+use crate::kv::embedded::panic_text;
 use crate::kv::{Error, ErrorKind, Key, Object, Result, Scan, Store};
 
 /// How often a write that must be done is tried, in all.
@@ -131,11 +132,7 @@ impl<S: Store> Shared<S> {
             .catch_unwind()
             .await
             .unwrap_or_else(|panic| {
-                let text = panic
-                    .downcast_ref::<&str>()
-                    .copied()
-                    .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-                    .unwrap_or("(no message)");
+                let text = panic_text(&*panic);
                 let message = format!("{} panicked: {text}", self.inner.name());
                 Err(Error::new(ErrorKind::Unknown, message))
             })
