@@ -13,7 +13,9 @@
 mod faulty;
 mod five_methods;
 mod fixture;
+mod stores;
 
 pub use faulty::{Fault, Faulty};
 pub use five_methods::FiveMethods;
 pub use fixture::{Fixture, Space, text, within};
+pub use stores::{Named, STORES};

@@ -627,7 +627,7 @@ async fn a_corrupt_payload_is_put_aside_and_others_run(f: Fixture) {
 async fn a_missing_payload_does_not_spoil_answers_about_others(f: Fixture) {
     let jobs = three(&f, 600).await;
     let key = Fixture::key(Space::Payload, jobs[1].id);
-    f.store.remove(&Object::new(key, "")).await.unwrap();
+    f.forget(key).await;
     assert_eq!(f.listed().await, [jobs[0].id, jobs[2].id]);
     assert_eq!(found(&f, Query::new()).await, [jobs[0].id, jobs[2].id]);
     assert_eq!(f.jobs.stats().await.unwrap().total, 3);
@@ -731,7 +731,7 @@ async fn a_namespace_from_the_future_is_refused(f: Fixture) {
 async fn a_lane_entry_without_a_job_is_dropped(f: Fixture) {
     let id = f.add("t").await.id;
     let key = Fixture::key(Space::Job, id);
-    f.store.remove(&Object::new(key, "")).await.unwrap();
+    f.forget(key).await;
     let good = f.add("t").await.id;
     assert_eq!(f.listed().await, [good]);
     assert_eq!(f.claim_one().await.job.id, good);
