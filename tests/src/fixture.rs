@@ -147,6 +147,24 @@ impl Fixture {
         self.jobs.claim(a_minute().max(max)).await.unwrap().jobs
     }
 
+    /// Claims as many jobs as are due, in as many claims as the store's commits are small.
+    pub async fn claim_all(&self) -> Vec<Claimed> {
+        let mut jobs = Vec::new();
+        loop {
+            let more = self.claim(Claim::MOST).await;
+            if more.is_empty() {
+                return jobs;
+            }
+            jobs.extend(more);
+        }
+    }
+
+    /// The largest payload this store takes, in bytes.
+    pub fn largest_payload(&self) -> usize {
+        let commit = self.store.limits().commit_bytes - (8 << 10);
+        commit.min(1 << 20)
+    }
+
     /// Claims the one job that must be due.
     pub async fn claim_one(&self) -> Claimed {
         let mut jobs = self.claim(1).await;
@@ -215,13 +233,16 @@ impl Fixture {
             .finish()
     }
 
-    /// Puts bytes in the place of a record, of all of them on a bag.
+    /// Puts bytes in the place of a record, of all that are under its key on a bag.
     pub async fn overwrite(&self, key: Vec<u8>, value: &[u8]) {
         self.forget(key.clone()).await;
-        self.store
-            .set(Object::new(key, value.to_vec()))
-            .await
-            .unwrap();
+        self.put(key, value).await;
+    }
+
+    /// Puts bytes under a key, on a bag beside what is there.
+    pub async fn put(&self, key: Vec<u8>, value: &[u8]) {
+        let object = Object::new(key, value.to_vec());
+        self.store.set(object).await.unwrap();
     }
 
     /// Removes what is under a key.

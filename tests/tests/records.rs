@@ -112,7 +112,8 @@ fn payload_of(bytes: usize) -> Payload {
 }
 
 async fn payloads_around_the_inline_limit_read_back(f: Fixture) {
-    for (bytes, stored) in [(2, 0), (511, 0), (512, 0), (513, 1), (1 << 20, 2)] {
+    let largest = f.largest_payload();
+    for (bytes, stored) in [(2, 0), (511, 0), (512, 0), (513, 1), (largest, 2)] {
         let payload = payload_of(bytes);
         let job = NewJob::with_payload("t", payload.clone()).backoff(Backoff::Fixed {
             wait: Duration::ZERO,
@@ -479,7 +480,9 @@ async fn a_purge_that_was_cut_off_is_resumed(f: Fixture) {
         tokio::task::yield_now().await;
     }
     drop(cut_off);
-    assert!(!f.space(Space::Log).await.is_empty(), "it was not cut off");
+    let lines = f.space(Space::Log).await.len();
+    // On a bag all lines go in one change, so that no part of them can stay.
+    assert_eq!(lines > 0, f.store.unique_keys(), "it was not cut off");
     assert!(f.jobs.lookup(&all).await.unwrap().items.is_empty());
     assert_eq!(f.jobs.purge(&all).await.unwrap().items, [id]);
     f.pass(61);
