@@ -1,5 +1,6 @@
 //! A job store under a manual clock, and a look at the raw keys below it.
 
+use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,9 +10,9 @@ use kvjob::clock::Timestamp;
 use kvjob::encoding::tuple::Tuple;
 use kvjob::job::{
     Claim, Claimed, Enqueued, Job, JobId, KvStore, NewJob, Options, QueueStore as _, State,
-    StateStore as _,
+    StateStore as _, Store as _,
 };
-use kvjob::kv::{self, Durability, Memory, Object, Scan};
+use kvjob::kv::{self, Change, Object, Scan};
 use kvjob::testkit::ManualClock;
 use tempfile::TempDir;
 
@@ -19,7 +20,6 @@ use tempfile::TempDir;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A job store, the store below it, and its clock.
-#[derive(Debug)]
 pub struct Fixture {
     /// The job store, in the namespace `kvjob`.
     pub jobs: KvStore,
@@ -27,8 +27,12 @@ pub struct Fixture {
     pub store: Arc<dyn kv::Store>,
     /// The clock; time moves by it alone.
     pub clock: ManualClock,
+    again: Option<Open>,
     _directory: Option<TempDir>,
 }
+
+/// Opens a store's data, the first time and again.
+type Open = Box<dyn Fn() -> Arc<dyn kv::Store> + Send + Sync>;
 
 /// The spaces of the key space, by their numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,61 +63,58 @@ pub enum Space {
     Quarantine = 15,
 }
 
+impl fmt::Debug for Fixture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fixture")
+            .field("store", &self.store)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Fixture {
-    /// On the reference store.
-    pub async fn memory() -> Self {
-        Self::on(Arc::new(Memory::new()), None).await
-    }
-
-    /// On a redb file of its own.
-    pub async fn redb() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let store = kvjob_redb::Options::new()
-            .durability(Durability::Memory)
-            .cache_bytes(4 << 20)
-            .open(directory.path().join("jobs.redb"))
-            .unwrap();
-        Self::on(Arc::new(store), Some(directory)).await
-    }
-
-    /// On a directory of sled's of its own.
-    pub async fn sled() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let store = kvjob_sled::Options::new()
-            .durability(Durability::Memory)
-            .cache_bytes(4 << 20)
-            .open(directory.path().join("jobs.sled"))
-            .unwrap();
-        Self::on(Arc::new(store), Some(directory)).await
-    }
-
-    /// On this store.
+    /// On this store, whose data is gone with it.
     pub async fn on(store: Arc<dyn kv::Store>, directory: Option<TempDir>) -> Self {
         let clock = ManualClock::new(7);
-        let jobs = KvStore::open(
-            Arc::clone(&store),
-            Options::default().clock(Arc::new(clock.clone())),
-        )
-        .await
-        .unwrap();
+        let jobs = open(&store, &clock).await;
         Self {
             jobs,
             store,
             clock,
+            again: None,
             _directory: directory,
         }
     }
 
+    /// On the store that `open` opens, again and again, over what is in the directory.
+    pub async fn kept(
+        directory: Option<TempDir>,
+        open: impl Fn() -> Arc<dyn kv::Store> + Send + Sync + 'static,
+    ) -> Self {
+        let fixture = Self::on(open(), directory).await;
+        Self {
+            again: Some(Box::new(open)),
+            ..fixture
+        }
+    }
+
+    /// Stops the job store, and the store below where its data outlives it, and opens both again.
+    pub async fn reopen(&mut self) {
+        self.jobs.stop().await.unwrap();
+        if let Some(open) = &self.again {
+            self.store.stop().await.unwrap();
+            self.store = open();
+        }
+        self.jobs = self.another().await;
+    }
+
     /// The options the job store was opened with.
     pub fn options(&self) -> Options {
-        Options::default().clock(Arc::new(self.clock.clone()))
+        options(&self.clock)
     }
 
     /// Another job store over the same store, as a second process would have.
     pub async fn another(&self) -> KvStore {
-        KvStore::open(Arc::clone(&self.store), self.options())
-            .await
-            .unwrap()
+        open(&self.store, &self.clock).await
     }
 
     /// The time.
@@ -144,6 +145,24 @@ impl Fixture {
     /// Claims up to `max` jobs for a minute.
     pub async fn claim(&self, max: usize) -> Vec<Claimed> {
         self.jobs.claim(a_minute().max(max)).await.unwrap().jobs
+    }
+
+    /// Claims as many jobs as are due, in as many claims as the store's commits are small.
+    pub async fn claim_all(&self) -> Vec<Claimed> {
+        let mut jobs = Vec::new();
+        loop {
+            let more = self.claim(Claim::MOST).await;
+            if more.is_empty() {
+                return jobs;
+            }
+            jobs.extend(more);
+        }
+    }
+
+    /// The largest payload this store takes, in bytes.
+    pub fn largest_payload(&self) -> usize {
+        let commit = self.store.limits().commit_bytes - (8 << 10);
+        commit.min(1 << 20)
     }
 
     /// Claims the one job that must be due.
@@ -214,13 +233,35 @@ impl Fixture {
             .finish()
     }
 
-    /// Puts bytes in the place of a record.
+    /// Puts bytes in the place of a record, of all that are under its key on a bag.
     pub async fn overwrite(&self, key: Vec<u8>, value: &[u8]) {
-        self.store
-            .set(Object::new(key, value.to_vec()))
-            .await
-            .unwrap();
+        self.forget(key.clone()).await;
+        self.put(key, value).await;
     }
+
+    /// Puts bytes under a key, on a bag beside what is there.
+    pub async fn put(&self, key: Vec<u8>, value: &[u8]) {
+        let object = Object::new(key, value.to_vec());
+        self.store.set(object).await.unwrap();
+    }
+
+    /// Removes what is under a key.
+    pub async fn forget(&self, key: Vec<u8>) {
+        let atomic = self.store.atomic().unwrap();
+        atomic.commit(vec![Change::remove(key)]).await.unwrap();
+    }
+}
+
+async fn open(store: &Arc<dyn kv::Store>, clock: &ManualClock) -> KvStore {
+    let opened = KvStore::open(Arc::clone(store), options(clock)).await;
+    opened.unwrap()
+}
+
+/// Leases run out at their deadline on every store, be it shared or not.
+fn options(clock: &ManualClock) -> Options {
+    Options::default()
+        .clock(Arc::new(clock.clone()))
+        .max_skew(Duration::ZERO)
 }
 
 fn a_minute() -> Claim {
@@ -237,29 +278,4 @@ pub async fn within<T>(test: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, test)
         .await
         .expect("the test hangs")
-}
-
-/// Runs each of these tests, which take a [`Fixture`], on every backend.
-#[macro_export]
-macro_rules! on_every_store {
-    ($($test:ident),+ $(,)?) => {
-        mod memory {
-            $(#[tokio::test]
-            async fn $test() {
-                $crate::within(async { super::$test($crate::Fixture::memory().await).await }).await;
-            })+
-        }
-        mod redb {
-            $(#[tokio::test]
-            async fn $test() {
-                $crate::within(async { super::$test($crate::Fixture::redb().await).await }).await;
-            })+
-        }
-        mod sled {
-            $(#[tokio::test]
-            async fn $test() {
-                $crate::within(async { super::$test($crate::Fixture::sled().await).await }).await;
-            })+
-        }
-    };
 }

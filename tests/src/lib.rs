@@ -12,6 +12,8 @@
 
 mod five_methods;
 mod fixture;
+mod stores;
 
 pub use five_methods::FiveMethods;
 pub use fixture::{Fixture, Space, text, within};
+pub use stores::{Named, STORES};

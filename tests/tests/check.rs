@@ -2,7 +2,6 @@
 //! whole before is as it was.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use kvjob::clock::{Clock as _, SystemClock};
@@ -12,7 +11,7 @@ use kvjob::job::{
     LogQuery, LogStore as _, NewJob, Options, Payload, Query, QueueStore as _, Retry, State,
     StateStore as _,
 };
-use kvjob::kv::{Durability, Memory, Object};
+use kvjob::kv::Object;
 use kvjob_tests::{Fixture, Space, on_every_store, text, within};
 
 on_every_store![
@@ -28,56 +27,10 @@ on_every_store![
     a_format_that_cannot_be_read_is_mended_where_opening_fails,
 ];
 
-/// The same on bags.
-mod bag {
-    use super::*;
-
-    async fn memory() -> Fixture {
-        Fixture::on(Arc::new(Memory::bag()), None).await
-    }
-
-    async fn redb() -> Fixture {
-        let directory = tempfile::tempdir().unwrap();
-        let store = kvjob_redb::Options::new()
-            .bag()
-            .durability(Durability::Memory)
-            .open(directory.path().join("jobs.redb"))
-            .unwrap();
-        Fixture::on(Arc::new(store), Some(directory)).await
-    }
-
-    macro_rules! on_bags {
-        ($($test:ident),+ $(,)?) => {
-            $(mod $test {
-                #[tokio::test]
-                async fn memory() {
-                    crate::within(crate::$test(super::memory().await)).await;
-                }
-
-                #[tokio::test]
-                async fn redb() {
-                    crate::within(crate::$test(super::redb().await)).await;
-                }
-            })+
-        };
-    }
-
-    on_bags![
-        a_healthy_store_has_no_findings,
-        an_entry_of_a_job_that_is_not_there_is_removed_and_its_data_is_kept,
-        lost_arguments_send_a_job_to_the_quarantine_unless_it_runs,
-        a_lost_lease_is_taken_back_or_kept_by_its_worker,
-        a_log_and_a_history_that_could_not_be_read_can_be_read_again,
-        what_belongs_to_a_job_in_quarantine_stays,
-        what_newer_software_wrote_is_counted_and_left_alone,
-        what_cannot_be_put_aside_stays_and_is_told,
-        a_format_that_cannot_be_read_is_mended_where_opening_fails,
-        a_foreign_value_under_a_key_is_put_aside,
-    ];
-
-    #[tokio::test]
-    async fn every_breakage_is_found_mended_and_forgotten() {
-        within(every_breakage(memory)).await;
+#[tokio::test]
+async fn a_foreign_value_under_a_key_of_a_bag_is_put_aside() {
+    for bag in [Fixture::bag().await, Fixture::redb_bag().await] {
+        within(a_foreign_value_under_a_key_is_put_aside(bag)).await;
     }
 }
 
@@ -231,9 +184,7 @@ impl Stage {
     async fn alter(&self, space: Space, name: &str, value: &[u8]) {
         let object = self.object(space, name).await;
         self.f.store.remove(&object).await.unwrap();
-        self.f
-            .overwrite(object.key.as_bytes().to_vec(), value)
-            .await;
+        self.f.put(object.key.as_bytes().to_vec(), value).await;
     }
 
     /// Changes a header, of which the caller knows the bytes.
@@ -588,6 +539,11 @@ async fn every_breakage_in_memory_is_found_mended_and_forgotten() {
 }
 
 #[tokio::test]
+async fn every_breakage_of_a_bag_is_found_mended_and_forgotten() {
+    within(every_breakage(Fixture::bag)).await;
+}
+
+#[tokio::test]
 async fn every_breakage_on_disk_is_found_mended_and_forgotten() {
     within(every_breakage(Fixture::redb)).await;
 }
@@ -610,7 +566,7 @@ impl Breakage {
             How::Edit(edit) => stage.edit(self.job, edit).await,
             How::Add(key, value) => {
                 let key = key(stage.id(self.job));
-                stage.f.overwrite(key, value).await;
+                stage.f.put(key, value).await;
             }
         }
         let before = stage.f.raw(Vec::new()).await;
@@ -776,6 +732,11 @@ async fn a_cut_off_purge_is_finished(f: Fixture) {
     }
     drop(cut_off);
     let lines = f.space(Space::Log).await.len();
+    if !f.store.unique_keys() {
+        // There all lines go in one change, so that no part of them can stay.
+        assert_eq!(lines, 0);
+        return;
+    }
     assert!(lines > 0, "it was not cut off");
     let (_, findings) = check(&f.jobs, false).await;
     assert_eq!(damages(&findings), [Damage::PurgeCutOff]);
@@ -1063,7 +1024,7 @@ async fn a_foreign_value_under_a_key_is_put_aside(f: Fixture) {
             continue;
         }
         for foreign in [&b"\x00who"[..], b"\xffwho"] {
-            f.overwrite(object.key.as_bytes().to_vec(), foreign).await;
+            f.put(object.key.as_bytes().to_vec(), foreign).await;
             count += 1;
         }
     }

@@ -112,7 +112,8 @@ fn payload_of(bytes: usize) -> Payload {
 }
 
 async fn payloads_around_the_inline_limit_read_back(f: Fixture) {
-    for (bytes, stored) in [(2, 0), (511, 0), (512, 0), (513, 1), (1 << 20, 2)] {
+    let largest = f.largest_payload();
+    for (bytes, stored) in [(2, 0), (511, 0), (512, 0), (513, 1), (largest, 2)] {
         let payload = payload_of(bytes);
         let job = NewJob::with_payload("t", payload.clone()).backoff(Backoff::Fixed {
             wait: Duration::ZERO,
@@ -479,7 +480,9 @@ async fn a_purge_that_was_cut_off_is_resumed(f: Fixture) {
         tokio::task::yield_now().await;
     }
     drop(cut_off);
-    assert!(!f.space(Space::Log).await.is_empty(), "it was not cut off");
+    let lines = f.space(Space::Log).await.len();
+    // On a bag all lines go in one change, so that no part of them can stay.
+    assert_eq!(lines > 0, f.store.unique_keys(), "it was not cut off");
     assert!(f.jobs.lookup(&all).await.unwrap().items.is_empty());
     assert_eq!(f.jobs.purge(&all).await.unwrap().items, [id]);
     f.pass(61);
@@ -627,7 +630,7 @@ async fn a_corrupt_payload_is_put_aside_and_others_run(f: Fixture) {
 async fn a_missing_payload_does_not_spoil_answers_about_others(f: Fixture) {
     let jobs = three(&f, 600).await;
     let key = Fixture::key(Space::Payload, jobs[1].id);
-    f.store.remove(&Object::new(key, "")).await.unwrap();
+    f.forget(key).await;
     assert_eq!(f.listed().await, [jobs[0].id, jobs[2].id]);
     assert_eq!(found(&f, Query::new()).await, [jobs[0].id, jobs[2].id]);
     assert_eq!(f.jobs.stats().await.unwrap().total, 3);
@@ -731,7 +734,7 @@ async fn a_namespace_from_the_future_is_refused(f: Fixture) {
 async fn a_lane_entry_without_a_job_is_dropped(f: Fixture) {
     let id = f.add("t").await.id;
     let key = Fixture::key(Space::Job, id);
-    f.store.remove(&Object::new(key, "")).await.unwrap();
+    f.forget(key).await;
     let good = f.add("t").await.id;
     assert_eq!(f.listed().await, [good]);
     assert_eq!(f.claim_one().await.job.id, good);

@@ -32,14 +32,18 @@ use crate::kv::Scan;
 
 /// Longest worker name, in bytes of UTF-8.
 const MAX_WORKER: usize = 128;
+/// What else an enqueue's commit may hold: the header and the keys.
+const BESIDE_PAYLOAD: usize = 8 << 10;
 
 impl KvStore {
     pub(super) fn enqueue_operation(&self, job: NewJob) -> Result<Enqueue> {
+        let limits = self.0.store.limits();
         let most = self
             .0
             .options
             .max_payload
-            .min(self.0.store.limits().value_bytes);
+            .min(limits.value_bytes)
+            .min(limits.commit_bytes.saturating_sub(BESIDE_PAYLOAD));
         let job = job.checked(most)?;
         Ok(Enqueue {
             id: self.0.ids.next(self.clock()),

@@ -1,0 +1,146 @@
+//! Every store that jobs are tested on. A new adapter is a name in [`every_store!`] and the
+//! function of that name below it.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use kvjob::kv::wrap::{Journaled, Prefixed};
+use kvjob::kv::{Durability, Memory};
+
+use crate::{FiveMethods, Fixture};
+
+/// Calls another macro of this crate with the names of all stores behind some tokens.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! every_store {
+    ($then:ident $with:tt) => {
+        $crate::$then! { $with
+            memory
+            bag
+            prefixed
+            five_methods
+            five_methods_bag
+            redb
+            redb_bag
+            sled
+        }
+    };
+}
+
+impl Fixture {
+    /// On the reference store.
+    pub async fn memory() -> Self {
+        Self::on(Arc::new(Memory::new()), None).await
+    }
+
+    /// On the reference store of bags.
+    pub async fn bag() -> Self {
+        Self::on(Arc::new(Memory::bag()), None).await
+    }
+
+    /// On a part of the reference store.
+    pub async fn prefixed() -> Self {
+        let part = Prefixed::new(Memory::new(), b"part\xff");
+        Self::on(Arc::new(part), None).await
+    }
+
+    /// On a store of five methods, with a journal.
+    pub async fn five_methods() -> Self {
+        let store = FiveMethods::unique();
+        Self::kept(None, move || Arc::new(Journaled::new(store.clone()))).await
+    }
+
+    /// On a bag of five methods, with a journal.
+    pub async fn five_methods_bag() -> Self {
+        let store = FiveMethods::bag();
+        Self::kept(None, move || Arc::new(Journaled::new(store.clone()))).await
+    }
+
+    /// On a redb file of its own.
+    pub async fn redb() -> Self {
+        Self::redb_file(kvjob_redb::Options::new()).await
+    }
+
+    /// On a redb file of its own, which holds a bag.
+    pub async fn redb_bag() -> Self {
+        Self::redb_file(kvjob_redb::Options::new().bag()).await
+    }
+
+    /// On a directory of sled's of its own.
+    pub async fn sled() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("jobs.sled");
+        let options = kvjob_sled::Options::new()
+            .durability(Durability::Memory)
+            .cache_bytes(4 << 20);
+        let open = move || Arc::new(options.clone().open(&path).unwrap()) as Arc<_>;
+        Self::kept(Some(directory), open).await
+    }
+
+    async fn redb_file(options: kvjob_redb::Options) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("jobs.redb");
+        let options = options.durability(Durability::Memory).cache_bytes(4 << 20);
+        let open = move || Arc::new(options.clone().open(&path).unwrap()) as Arc<_>;
+        Self::kept(Some(directory), open).await
+    }
+}
+
+/// A store by its name.
+#[derive(Clone, Copy, Debug)]
+pub struct Named {
+    /// What it is called among them.
+    pub name: &'static str,
+    /// Opens a fresh one.
+    pub open: fn() -> BoxFuture<'static, Fixture>,
+}
+
+/// Every store.
+pub const STORES: &[Named] = every_store!(table_of_stores());
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! table_of_stores {
+    (() $($store:ident)*) => {
+        &[$(Named {
+            name: stringify!($store),
+            open: || Box::pin(Fixture::$store()),
+        },)*]
+    };
+}
+
+/// Runs each of these tests, which take a [`Fixture`], on every store.
+#[macro_export]
+macro_rules! on_every_store {
+    ($($test:ident),+ $(,)?) => {
+        $crate::every_store! { modules_of_stores [$($test)+] }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! modules_of_stores {
+    ($tests:tt $($store:ident)*) => {
+        $(
+            mod $store {
+                $crate::tests_of_store! { $store $tests }
+            }
+        )*
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! tests_of_store {
+    ($store:ident [$($test:ident)+]) => {
+        $(
+            #[tokio::test]
+            async fn $test() {
+                $crate::within(async {
+                    super::$test($crate::Fixture::$store().await).await;
+                })
+                .await;
+            }
+        )+
+    };
+}
