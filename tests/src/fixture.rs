@@ -87,6 +87,17 @@ impl Fixture {
         Self::on(Arc::new(store), Some(directory)).await
     }
 
+    /// On a SQLite database of its own.
+    #[cfg(feature = "full")]
+    pub async fn sqlite() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = kvjob_sqlite::Options::new()
+            .durability(Durability::Memory)
+            .open(directory.path().join("jobs.db"))
+            .unwrap();
+        Self::on(Arc::new(store), Some(directory)).await
+    }
+
     /// On this store.
     pub async fn on(store: Arc<dyn kv::Store>, directory: Option<TempDir>) -> Self {
         let clock = ManualClock::new(7);
@@ -259,6 +270,13 @@ macro_rules! on_every_store {
             $(#[tokio::test]
             async fn $test() {
                 $crate::within(async { super::$test($crate::Fixture::sled().await).await }).await;
+            })+
+        }
+        #[cfg(feature = "full")]
+        mod sqlite {
+            $(#[tokio::test]
+            async fn $test() {
+                $crate::within(async { super::$test($crate::Fixture::sqlite().await).await }).await;
             })+
         }
     };
