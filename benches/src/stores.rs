@@ -14,6 +14,8 @@ pub(crate) enum Backend {
     Memory,
     Redb,
     Sled,
+    #[cfg(feature = "full")]
+    Sqlite,
 }
 
 impl Backend {
@@ -22,6 +24,8 @@ impl Backend {
             Self::Memory => "memory",
             Self::Redb => "redb",
             Self::Sled => "sled",
+            #[cfg(feature = "full")]
+            Self::Sqlite => "sqlite",
         }
     }
 
@@ -39,6 +43,12 @@ impl Backend {
                 kvjob_sled::Options::new()
                     .durability(durability)
                     .open(folder.path().join("jobs.sled"))?,
+            ),
+            #[cfg(feature = "full")]
+            Self::Sqlite => Arc::new(
+                kvjob_sqlite::Options::new()
+                    .durability(durability)
+                    .open(folder.path().join("jobs.db"))?,
             ),
         };
         Ok((KvStore::open(store, Options::default()).await?, folder))

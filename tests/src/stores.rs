@@ -10,10 +10,29 @@ use kvjob::kv::{Durability, Memory};
 use crate::{FiveMethods, Fixture};
 
 /// Calls another macro of this crate with the names of all stores behind some tokens.
+#[cfg(not(feature = "full"))]
 #[doc(hidden)]
 #[macro_export]
 macro_rules! every_store {
     ($then:ident $with:tt) => {
+        $crate::light_stores! { $then $with }
+    };
+}
+
+/// With those that take a C or C++ compiler.
+#[cfg(feature = "full")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! every_store {
+    ($then:ident $with:tt) => {
+        $crate::light_stores! { $then $with sqlite }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! light_stores {
+    ($then:ident $with:tt $($full:ident)*) => {
         $crate::$then! { $with
             memory
             bag
@@ -23,6 +42,7 @@ macro_rules! every_store {
             redb
             redb_bag
             sled
+            $($full)*
         }
     };
 }
@@ -73,6 +93,16 @@ impl Fixture {
         let options = kvjob_sled::Options::new()
             .durability(Durability::Memory)
             .cache_bytes(4 << 20);
+        let open = move || Arc::new(options.clone().open(&path).unwrap()) as Arc<_>;
+        Self::kept(Some(directory), open).await
+    }
+
+    /// On a SQLite database of its own.
+    #[cfg(feature = "full")]
+    pub async fn sqlite() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("jobs.db");
+        let options = kvjob_sqlite::Options::new().durability(Durability::Memory);
         let open = move || Arc::new(options.clone().open(&path).unwrap()) as Arc<_>;
         Self::kept(Some(directory), open).await
     }

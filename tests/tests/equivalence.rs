@@ -491,6 +491,8 @@ async fn run(ops: &[Op]) -> Result<(), String> {
         ("memory", Side::new(Fixture::memory().await)),
         ("redb", Side::new(Fixture::redb().await)),
         ("sled", Side::new(Fixture::sled().await)),
+        #[cfg(feature = "full")]
+        ("sqlite", Side::new(Fixture::sqlite().await)),
     ];
     for (number, op) in ops.iter().enumerate() {
         let mut first = None;

@@ -87,6 +87,20 @@ pub fn backends() -> Vec<Backend> {
             #[cfg(not(feature = "sled"))]
             limits: None,
         },
+        Backend {
+            name: "sqlite",
+            url: "sqlite:PATH[?durability=immediate|interval:100ms|memory]",
+            durability: "kill -9 and power loss (immediate); the same, but a power loss may take \
+                         the last interval (interval); kill -9 (memory)",
+            enabled: cfg!(feature = "sqlite"),
+            atomic: true,
+            watch: true,
+            ownership: Ownership::Exclusive,
+            #[cfg(feature = "sqlite")]
+            limits: Some(kvjob_sqlite::LIMITS),
+            #[cfg(not(feature = "sqlite"))]
+            limits: None,
+        },
     ]
 }
 
@@ -106,7 +120,7 @@ impl StoreUrl {
     /// # Errors
     /// As [`open`].
     #[cfg_attr(
-        not(any(feature = "redb", feature = "sled")),
+        not(any(feature = "redb", feature = "sled", feature = "sqlite")),
         expect(clippy::unused_async, reason = "only files are waited for")
     )]
     pub async fn open(&self) -> Result<Arc<dyn kv::Store>> {
@@ -128,6 +142,14 @@ impl StoreUrl {
                 };
                 self.open_path("a directory", open).await
             }
+            #[cfg(feature = "sqlite")]
+            "sqlite" => {
+                let open = |path, durability| {
+                    let options = kvjob_sqlite::Options::new().durability(durability);
+                    options.open(path)
+                };
+                self.open_path("a file", open).await
+            }
             name if backends().iter().any(|backend| backend.name == name) => Err(self.refused(
                 format_args!("it is not compiled in; build kvjob-any with the feature {name}"),
             )),
@@ -146,7 +168,7 @@ impl StoreUrl {
     }
 
     /// Opens what is at the path, away from the async threads: after a crash it may take long.
-    #[cfg(any(feature = "redb", feature = "sled"))]
+    #[cfg(any(feature = "redb", feature = "sled", feature = "sqlite"))]
     async fn open_path<S: kv::Store>(
         &self,
         what: &str,

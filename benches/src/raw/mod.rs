@@ -4,6 +4,8 @@
 mod memory;
 mod redb;
 mod sled;
+#[cfg(feature = "full")]
+mod sqlite;
 
 use std::time::Instant;
 
@@ -40,6 +42,11 @@ pub(crate) fn round(
         )?),
         Backend::Sled => Box::new(sled::Raw::open(
             &folder.path().join("raw.sled"),
+            durability,
+        )?),
+        #[cfg(feature = "full")]
+        Backend::Sqlite => Box::new(sqlite::Raw::open(
+            &folder.path().join("raw.db"),
             durability,
         )?),
     };
