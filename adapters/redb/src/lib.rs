@@ -57,10 +57,11 @@ mod error;
 mod unique;
 
 use std::fs::{self, File};
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use kvjob::kv::{self, Durability, Embedded, ErrorKind, FileLock, Result};
+use redb::StorageError;
 
 pub use engine::{Engine, LIMITS, Transaction};
 pub use error::error;
@@ -187,11 +188,33 @@ impl Options {
     fn database(&self, path: &Path) -> Result<(redb::Database, FileLock)> {
         let lock = FileLock::acquire(path)?;
         refuse_foreign(path)?;
+        if fs::metadata(path).map_or(true, |metadata| metadata.len() == 0) {
+            self.create(path)?;
+        }
         let database = self
             .builder()
-            .create(path)
+            .open(path)
             .map_err(|error| error::opening(path, error))?;
         Ok((database, lock))
+    }
+
+    /// Makes an empty database under another name first: one that a crash leaves half made, redb
+    /// would never open again.
+    fn create(&self, path: &Path) -> Result<()> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".new");
+        let new = Path::new(&name);
+        let refused = |error: io::Error| error::opening(path, StorageError::Io(error).into());
+        // Whoever has the lock knows that nobody else is making it.
+        match fs::remove_file(new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(refused(error)),
+            _ => {}
+        }
+        let database = self.builder().create(new);
+        drop(database.map_err(|error| error::opening(path, error))?);
+        fs::rename(new, path)
+            .and_then(|()| sync_directory(path))
+            .map_err(refused)
     }
 
     fn engine(&self, database: redb::Database) -> Result<Engine> {
@@ -207,6 +230,18 @@ impl Options {
         builder.set_cache_size(self.cache_bytes);
         builder
     }
+}
+
+/// Notes on disk what the directory of this file has in it. Elsewhere than on Unix a directory
+/// cannot be opened, and need not be.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    if cfg!(unix) {
+        let parent = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
+        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+    }
+    Ok(())
 }
 
 /// Refuses what is there and is no redb file. redb would refuse it too, but of a short one it

@@ -49,6 +49,21 @@ async fn a_store_that_is_open_is_not_opened_twice() {
     kvjob_redb::open(&path).unwrap();
 }
 
+#[tokio::test]
+async fn a_crash_while_a_file_was_made_leaves_no_file_that_cannot_be_opened() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("jobs.redb");
+    let half_made = directory.path().join("jobs.redb.new");
+    // redb writes the first bytes of a new file last.
+    fs::write(&half_made, vec![0; 1 << 20]).unwrap();
+    let store = kvjob_redb::open(&path).unwrap();
+    store.set(Object::new("a", "1")).await.unwrap();
+    store.stop().await.unwrap();
+    assert!(!half_made.exists());
+    let store = kvjob_redb::open(&path).unwrap();
+    assert!(store.get(&"a".into()).await.unwrap().is_some());
+}
+
 #[test]
 fn a_file_that_another_program_has_open_is_in_use() {
     let directory = tempfile::tempdir().unwrap();
