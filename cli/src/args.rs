@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Parser, Subcommand};
 use kvjob::clock::Timestamp;
-use kvjob::job::{Cursor, JobId, Query, State};
+use kvjob::job::{Cursor, JobId, QuarantineId, Query, Retention, State};
 
 use crate::duration;
 
@@ -57,6 +57,7 @@ pub(crate) enum Command {
     Retry(Retry),
     Cancel(Cancel),
     Purge(Purge),
+    Quarantine(Quarantine),
     Check(Check),
     Backends(Backends),
     /// Kills what a killed kvjob left running; started by kvjob itself.
@@ -100,6 +101,7 @@ Examples:
   kvjob run jobs.jsonl --exec 'jq -r .to | xargs ./send-mail.sh'
   kvjob run jobs.jsonl --exec ./do-it.sh -j 16 --timeout 30s --max-attempts 5
   make-jobs | kvjob run - --exec ./do-it.sh --json
+  kvjob run jobs.jsonl --exec ./do-it.sh --keep-completed 7d --keep-failed 30d
 
 Exit status: 0 every line's job completed; 1 some failed, or some lines are wrong;
 2 a mistake in the arguments, or the store failed; 130 stopped by a signal."
@@ -124,6 +126,22 @@ pub(crate) struct Run {
     /// How long an attempt may take; then it is killed and counts as failed [default: any time].
     #[arg(long, value_name = "DURATION", value_parser = duration::parse_positive)]
     pub(crate) timeout: Option<Duration>,
+    /// Remove jobs this long after they completed, at once for 0s; a line whose job is gone runs
+    /// again [default: keep them].
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub(crate) keep_completed: Option<Duration>,
+    /// Remove jobs this long after they failed, timed out or were canceled [default: keep them].
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub(crate) keep_failed: Option<Duration>,
+}
+
+impl Run {
+    /// How long jobs are kept while this runs.
+    pub(crate) fn retention(&self) -> Retention {
+        Retention::new()
+            .completed(self.keep_completed)
+            .failed(self.keep_failed)
+    }
 }
 
 /// Add a job, and print its id.
@@ -259,7 +277,7 @@ pub(crate) struct Cancel {
 #[derive(Debug, clap::Args)]
 #[command(group = ArgGroup::new("which").required(true).multiple(true), after_help = "\
 Examples:
-  kvjob purge --state completed --older-than 7d
+  kvjob purge --state completed --older-than 7d  what completed more than a week ago
   kvjob purge 0197a2c4-7c1e-7d3a-9b6e-3f2a1c5d8e90
   kvjob purge --all                             everything that has ended
 
@@ -272,7 +290,7 @@ pub(crate) struct Purge {
     /// Those in this state; may be given more than once.
     #[arg(long, group = "which", value_parser = states(&FINAL), value_delimiter = ',')]
     pub(crate) state: Vec<State>,
-    /// Those added longer ago than this.
+    /// Those that ended longer ago than this.
     #[arg(long, group = "which", value_name = "DURATION", value_parser = duration::parse)]
     #[arg(conflicts_with = "ids")]
     pub(crate) older_than: Option<Duration>,
@@ -299,6 +317,73 @@ pub(crate) struct Check {
     /// read, or belongs to no job, is put aside.
     #[arg(long)]
     pub(crate) repair: bool,
+}
+
+/// Look at records that could not be read and were put aside, and put them back.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kvjob quarantine list
+  kvjob quarantine show 3fa94c01d5b7e682
+  kvjob quarantine release 3fa94c01d5b7e682      once it can be read, or its payload again
+  kvjob quarantine remove 3fa94c01d5b7e682
+
+What else belongs to a job, its payload, log and older history, is never put aside: it is there
+when the job comes back.")]
+pub(crate) struct Quarantine {
+    #[command(subcommand)]
+    pub(crate) action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Action {
+    /// List the records, by the keys they stood under.
+    #[command(after_help = "\
+Examples:
+  kvjob quarantine list
+  kvjob quarantine list --json | jq -r .reason
+
+With --json each record is a line of its own: {\"id\", \"key\", \"reason\", \"at\", \"bytes\"}.")]
+    List,
+    /// Show one record with its bytes.
+    #[command(after_help = "\
+Examples:
+  kvjob quarantine show 3fa94c01d5b7e682
+  kvjob quarantine show ID --json | jq -r .raw_value | xxd -r -p > record
+
+With --json, \"raw_key\" and \"raw_value\" are in hexadecimal digits.")]
+    Show {
+        /// The record.
+        id: QuarantineId,
+    },
+    /// Put records back under their keys, if these are free; a job waits, or has ended, as before.
+    #[command(after_help = "\
+Examples:
+  kvjob quarantine release 3fa94c01d5b7e682
+  kvjob quarantine release ID --unreadable       for other software to read
+
+A job that was running lost its lease, and one that had ended counts as ended now.
+
+With --json each record that was released is a line of its own: {\"record\", \"job\"}.")]
+    Release {
+        /// The records.
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<QuarantineId>,
+        /// Also what still cannot be read, as it is.
+        #[arg(long)]
+        unreadable: bool,
+    },
+    /// Remove records for good.
+    #[command(after_help = "\
+Examples:
+  kvjob quarantine remove 3fa94c01d5b7e682
+
+With --json each record that was removed is a line of its own: {\"id\"}.")]
+    Remove {
+        /// The records.
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<QuarantineId>,
+    },
 }
 
 /// List what a store can be, and how its URL looks.

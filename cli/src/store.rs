@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kvjob::job::{self, KvStore, Options};
+use kvjob::job::{self, KvStore, Options, Retention};
 use kvjob::kv::{self, ErrorKind};
 use kvjob_any::StoreUrl;
 use tokio::time::sleep;
@@ -33,7 +33,17 @@ pub(crate) struct Opened {
 
 impl Opened {
     pub(crate) async fn open(global: &Global, missing: Missing) -> Result<Self> {
-        let (opened, _) = open_with(global, missing, KvStore::open).await?;
+        Self::open_keeping(global, missing, Retention::new()).await
+    }
+
+    /// Opens it to remove what is older than this.
+    pub(crate) async fn open_keeping(
+        global: &Global,
+        missing: Missing,
+        retention: Retention,
+    ) -> Result<Self> {
+        let open = |below, options: Options| KvStore::open(below, options.retention(retention));
+        let (opened, _) = open_with(global, missing, open).await?;
         Ok(opened)
     }
 

@@ -395,9 +395,23 @@ fn a_backend_is_used_where_it_is_compiled_in_and_else_refused_with_what_to_do() 
 fn every_command_has_help_with_examples() {
     let place = Place::new();
     for command in [
-        "run", "enqueue", "list", "show", "stats", "retry", "cancel", "purge", "backends",
+        "run",
+        "enqueue",
+        "list",
+        "show",
+        "stats",
+        "retry",
+        "cancel",
+        "purge",
+        "quarantine",
+        "quarantine list",
+        "quarantine show",
+        "quarantine release",
+        "quarantine remove",
+        "backends",
     ] {
-        let help = place.ok(&[command, "--help"]).out;
+        let words: Vec<&str> = command.split(' ').chain(["--help"]).collect();
+        let help = place.ok(&words).out;
         assert!(help.contains("Examples:\n  "), "{help}");
         assert!(help.contains(&format!("kvjob {command}")), "{help}");
         assert!(
@@ -442,6 +456,7 @@ fn a_look_at_a_store_that_is_not_there_does_not_make_one() {
         &["retry", "--all"],
         &["cancel", "--all"],
         &["purge", "--all"],
+        &["quarantine", "list"],
     ] {
         let answer = place.kvjob(args);
         assert_eq!(answer.code, Some(2), "{answer:?}");

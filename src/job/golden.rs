@@ -15,6 +15,8 @@ use serde::de::DeserializeOwned;
 use super::header::{self, Arguments, Header, Holder, JobKey, Phase, Recent, StoredStep};
 use super::keys::{KeySpace, Waiting};
 use super::log::{Level, StoredLine};
+use super::ops::quarantine::Record;
+use super::ops::sweep::{Moment, Walks};
 use super::plan::{Entry, WorkerRecord};
 use super::scheme::Scheme;
 use super::{Backoff, JobId, Lane, State};
@@ -144,6 +146,24 @@ fn the_bytes_of_records_do_not_change() {
         entries: vec![entry, entry],
     };
     holds("worker", &record);
+    let moment = Moment {
+        ended_at: 1_795_249_800_000_000,
+        id: [1; 16],
+    };
+    let walks = Walks {
+        token: 0x0123_4567_89ab_cdef,
+        ids: Some([2; 16]),
+        late: None,
+        bad: Some(moment),
+    };
+    holds("walks", &walks);
+    let record = Record {
+        key: b"kvjob\xff".to_vec(),
+        value: vec![0, 1],
+        reason: "unknown version".into(),
+        at: 1_795_249_800_000_000,
+    };
+    holds("quarantined", &record);
     let fields = BTreeMap::from([("stream".to_owned(), "stdout".to_owned())]);
     holds(
         "log",
@@ -174,8 +194,13 @@ fn the_bytes_of_keys_do_not_change() {
         ("key-history", keys.history(id, 8, &[]).key),
         ("key-log", keys.log(id, at, u64::MAX, &[]).key),
         ("key-signal", keys.signal(&[7; 16], id)),
-        ("key-quarantine", keys.quarantine(&keys.job(id))),
+        ("key-quarantined", keys.quarantine(&keys.job(id), 0xfa)),
+        ("key-retention", keys.retention()),
+        ("key-removal", keys.removal(id)),
     ];
+    // As it was before it had a hash; such keys are still read.
+    let quarantined = hex(keys.quarantine(&keys.job(id), 0xfa).as_bytes());
+    assert!(quarantined.starts_with(pinned("key-quarantine")));
     for (name, key) in built {
         assert_eq!(
             hex(key.as_bytes()),

@@ -30,6 +30,12 @@ impl JobId {
         Self::compose(millis(time), 0)
     }
 
+    /// The millisecond it was made in, by the clock of its maker.
+    pub(crate) fn time(&self) -> Timestamp {
+        let millis = i64::try_from(self.0.as_u128() >> 80).unwrap_or(i64::MAX);
+        Timestamp::from_micros(millis.saturating_mul(1000))
+    }
+
     /// The 48-bit time and the 74 other free bits, with version and variant between them.
     fn compose(millis: u64, rest: u128) -> Self {
         let rand_a = (rest >> 62) & 0xfff;
@@ -119,6 +125,8 @@ mod tests {
         let before = SystemClock.now();
         let id = IdSource::default().next(&SystemClock);
         assert!(JobId::lower_bound(before) <= id);
+        assert_eq!(JobId::lower_bound(id.time()).time(), id.time());
+        assert!(before.since(id.time()) < std::time::Duration::from_millis(1));
         assert!(id < JobId::lower_bound(before.after(std::time::Duration::from_secs(3600))));
     }
 

@@ -10,12 +10,14 @@
 //! | ready | tenant, task, hash of the flags, priority, `run_at`, id | a [`Waiting`] |
 //! | scheduled | `run_at`, id | a [`Waiting`] |
 //! | worker | incarnation, slot | who holds which jobs |
-//! | attention | `ended_at`, id | nothing: failed, canceled and timed-out jobs |
+//! | attention | `ended_at`, id | nothing: failed, canceled and timed-out jobs; [`LATE`]: others that ended late |
 //! | unique | hash of tenant and job key | the key in full, the id |
 //! | history | id, number of the first step | steps that were spilled from the header |
 //! | log | id, time, writer | a log line |
 //! | signal | incarnation, id | nothing: cancel requests |
-//! | quarantine | a copy of the key | a record that could not be read |
+//! | quarantine | a copy of the key, hash of key and value | a record that could not be read |
+//! | retention | | how far the [sweep](super::ops::sweep) has come |
+//! | retention | id | nothing: jobs whose removal was begun |
 //! | format | | the format's version |
 //!
 //! On a bag the keys of `history` and `log` end behind the id: see [`scheme`](super::scheme).
@@ -32,7 +34,7 @@ use crate::kv::{self, Key, Object};
 /// Longest namespace, in bytes of UTF-8.
 pub(crate) const MAX_NAMESPACE: usize = 32;
 
-/// The spaces, by their numbers.
+/// The spaces, by their numbers. See the [module](self).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Space {
     Format = 1,
@@ -49,11 +51,12 @@ pub(crate) enum Space {
     Log = 13,
     Signal = 14,
     Quarantine = 15,
+    Retention = 16,
 }
 
 impl Space {
     /// Every space there is.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Format,
         Self::Job,
         Self::Payload,
@@ -66,8 +69,12 @@ impl Space {
         Self::Log,
         Self::Signal,
         Self::Quarantine,
+        Self::Retention,
     ];
 }
+
+/// What stands under the `attention` key of a job that did not end badly, but late.
+pub(crate) const LATE: &[u8] = b"late";
 
 /// What stands under a `ready` or `scheduled` key: what the header also says, but is needed
 /// before the header is read. Nothing at all where it is the default.
@@ -376,15 +383,54 @@ impl KeySpace {
         self.prefix(Space::Quarantine)
     }
 
-    /// Where the record of this key is put aside. The namespace is not repeated, so that the key
-    /// stays short.
-    pub(crate) fn quarantine(&self, key: &Key) -> Key {
+    /// Where this record of this key is put aside. The namespace is not repeated, so that the key
+    /// stays short. The hash tells apart what was found under one key at different times, or, on
+    /// a bag, at once.
+    pub(crate) fn quarantine(&self, key: &Key, hash: u64) -> Key {
+        let key = self.quarantines_of(key);
+        Tuple::after(key.as_bytes(), 9).uint(hash).finish().into()
+    }
+
+    /// The prefix of what was put aside of a key, and of others that begin with it: see
+    /// [`is_of`](Self::is_of).
+    pub(crate) fn quarantines_of(&self, key: &Key) -> Key {
         let rest = key.as_bytes().strip_prefix(self.namespace.as_bytes());
         let rest = rest.unwrap_or_else(|| key.as_bytes());
-        self.space(Space::Quarantine, rest.len() + 8)
+        self.space(Space::Quarantine, rest.len() + 16)
             .bytes(rest)
             .finish()
             .into()
+    }
+
+    /// Whether a key has this prefix, which ends with bytes, as elements, and not only as bytes:
+    /// those that do come first.
+    pub(crate) fn is_of(prefix: &Key, key: &Key) -> bool {
+        let rest = key.as_bytes().strip_prefix(prefix.as_bytes());
+        rest.is_some_and(|rest| rest.first() != Some(&0xff))
+    }
+
+    /// How far the sweep has come.
+    pub(crate) fn retention(&self) -> Key {
+        self.prefix(Space::Retention)
+    }
+
+    /// Says that the removal of this job was begun.
+    pub(crate) fn removal(&self, id: JobId) -> Key {
+        self.of_job(Space::Retention, id).finish().into()
+    }
+
+    /// The id in a key of [`removal`](Self::removal).
+    pub(crate) fn removal_id(&self, key: &Key) -> Result<JobId> {
+        self.read(Space::Retention, key, |rest| {
+            rest.read_uuid().map(JobId::from_bytes)
+        })
+    }
+
+    /// Which of our spaces a key is in.
+    pub(crate) fn space_of(&self, key: &Key) -> Option<Space> {
+        let rest = key.as_bytes().strip_prefix(self.namespace.as_bytes())?;
+        let number = Reader::new(rest).read_u64().ok()?;
+        Space::ALL.into_iter().find(|space| *space as u64 == number)
     }
 
     fn read_time_and_id(&self, space: Space, key: &Key) -> Result<(Timestamp, JobId)> {
@@ -471,7 +517,7 @@ mod tests {
         };
         let ready = keys.ready(&lane, i16::MIN, Timestamp::MAX, id(0));
         assert!(ready.len() <= 300, "{}", ready.len());
-        assert!(keys.quarantine(&ready).len() <= 400);
+        assert!(keys.quarantine(&ready, u64::MAX).len() <= 400);
     }
 
     #[test]

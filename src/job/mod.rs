@@ -22,7 +22,9 @@ mod ops;
 mod payload;
 mod place;
 mod plan;
+mod quarantined;
 mod query;
+mod retention;
 mod scheme;
 mod stats;
 mod store;
@@ -40,6 +42,10 @@ pub use new::{
     DEFAULT_MAX_ATTEMPTS, Enqueued, MAX_FLAG, MAX_FLAGS, MAX_KEY, MAX_TASK, MAX_TENANT, NewJob,
 };
 pub use payload::Payload;
+pub use quarantined::{
+    ParseQuarantineIdError, QuarantineId, Quarantined, QuarantinedRecord, Released,
+};
 pub use query::{Cursor, LogQuery, Page, Query};
-pub use stats::{Quarantined, Stats};
+pub use retention::Retention;
+pub use stats::Stats;
 pub use store::{LogStore, QueueStore, StateStore, Store};

@@ -83,6 +83,7 @@ pub struct Query {
     pub(crate) states: Vec<State>,
     pub(crate) after: Option<Timestamp>,
     pub(crate) before: Option<Timestamp>,
+    pub(crate) ended_before: Option<Timestamp>,
     pub(crate) limit: Option<usize>,
     pub(crate) cursor: Option<Cursor>,
 }
@@ -130,6 +131,13 @@ impl Query {
     #[must_use]
     pub fn before(mut self, time: Timestamp) -> Self {
         self.before = Some(time);
+        self
+    }
+
+    /// Only jobs that ended before this time.
+    #[must_use]
+    pub fn ended_before(mut self, time: Timestamp) -> Self {
+        self.ended_before = Some(time);
         self
     }
 

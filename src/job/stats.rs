@@ -1,11 +1,10 @@
-//! Counts, and what was put aside.
+//! Counts.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::State;
-use crate::clock::Timestamp;
 
 /// How many jobs are in which state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,18 +22,4 @@ pub struct Stats {
     pub unreadable: u64,
     /// Records of a newer version, left alone.
     pub too_new: u64,
-}
-
-/// A record that could not be read and was put aside, as raw bytes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct Quarantined {
-    /// The key it stood under, printable.
-    pub key: String,
-    /// Why it could not be read.
-    pub reason: String,
-    /// When it was put aside.
-    pub at: Timestamp,
-    /// How many bytes it has.
-    pub bytes: usize,
 }

@@ -9,7 +9,8 @@ use tokio::sync::watch;
 
 use super::{
     Beat, Claim, Claims, Cursor, Enqueued, Failure, Job, JobId, Lease, Level, LogLine, LogQuery,
-    NewJob, Outcome, Page, Quarantined, Query, Result, Selector, Stats, Step,
+    NewJob, Outcome, Page, QuarantineId, Quarantined, QuarantinedRecord, Query, Released, Result,
+    Selector, Stats, Step,
 };
 use crate::clock::Timestamp;
 use crate::kv::Health;
@@ -126,6 +127,30 @@ pub trait QueueStore: Send + Sync {
     /// What the store says.
     async fn purge(&self, query: &Query) -> Result<Page<JobId>>;
 
+    /// Puts a record that was put aside back under its key. A job's header becomes a job again:
+    /// one that was waiting waits, one that was running waits or has failed for good, one that
+    /// had ended counts as ended now; if another job has its job key by now, it has none. What
+    /// else belongs to the job was not put aside. `None` if there is no such record.
+    ///
+    /// One that still cannot be read would be put aside again by whoever meets it next. It is put
+    /// back only if `unreadable` ones are wanted, too: then as it is, for other software to read.
+    ///
+    /// # Errors
+    /// [`Invalid`](super::Error::Invalid): `quarantine-key-taken` if something stands under its
+    /// key, `quarantine-still-unreadable`; or what the store says. Nothing was changed then.
+    async fn release_quarantined(
+        &self,
+        id: QuarantineId,
+        unreadable: bool,
+    ) -> Result<Option<Released>>;
+
+    /// Removes a record that was put aside, for good, and nothing else. Says whether it was
+    /// there.
+    ///
+    /// # Errors
+    /// What the store says.
+    async fn remove_quarantined(&self, id: QuarantineId) -> Result<bool>;
+
     /// Changes whenever something may have become claimable in a way this process can see. A
     /// hint, which may come without cause.
     fn activity(&self) -> watch::Receiver<u64>;
@@ -165,6 +190,12 @@ pub trait StateStore: Send + Sync {
     /// # Errors
     /// What the store says.
     async fn quarantine(&self, limit: usize, cursor: Option<Cursor>) -> Result<Page<Quarantined>>;
+
+    /// A record that was put aside, with its bytes, or `None`.
+    ///
+    /// # Errors
+    /// What the store says.
+    async fn quarantined(&self, id: QuarantineId) -> Result<Option<QuarantinedRecord>>;
 }
 
 /// Writing and reading a job's log.

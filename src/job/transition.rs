@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::header::{self, Arguments, Header, MAX_REASON, Phase, StoredStep, shortened};
 use super::log::Level;
 use super::plan::{Context, Effect, View};
-use super::{Error, Job, JobId, Lease, Outcome, Result, State, ops, place};
+use super::{Error, Job, JobId, Lease, Outcome, Result, State, ops, place, retention};
 use crate::clock::Timestamp;
 
 /// Adds a step to a job's history; the caller writes the header.
@@ -136,8 +136,8 @@ pub(crate) async fn end(
     header.scheduled = false;
     header.cancel_requested = false;
     header.ended_at = Some(cx.now.as_micros());
-    if needs_attention(phase) {
-        view.put(cx.keys.attention(cx.now, id), Vec::new());
+    if let Some((entry, value)) = retention::attention(cx.keys, id, header) {
+        view.put(entry, value);
     }
     // A key is free again when its job is done, unless it was asked to be retained; one of a job
     // that failed stays taken, for the job may be retried.
@@ -148,11 +148,6 @@ pub(crate) async fn end(
     }
     step(cx, header, header.state(cx.now), why);
     write(cx, view, id, header)
-}
-
-/// Whether a final state is one that somebody may look for.
-pub(crate) fn needs_attention(phase: Phase) -> bool {
-    matches!(phase, Phase::Failed | Phase::Canceled | Phase::TimedOut)
 }
 
 /// Lets a job wait until `run_at` and writes it.

@@ -51,7 +51,9 @@ pub(super) async fn record(
                 return None;
             }
             Err(Error::LeaseLost { reason, .. }) => {
-                match ended_under(shared, &lease).await.filter(|_| unsure) {
+                // Where completed jobs are not kept, one that completed is gone.
+                let gone = matches!(ending, Ending::Complete).then_some(State::Completed);
+                match ended_under(shared, &lease, gone).await.filter(|_| unsure) {
                     Some(state) => recorded(shared, job, &ending, state, elapsed),
                     None => lost(shared, job, &reason),
                 }
@@ -96,7 +98,9 @@ async fn submit(shared: &Shared, lease: &Lease, ending: &Ending) -> Result<Optio
         Ending::Snooze(until) => {
             store.snooze(lease, *until).await?;
             // Ready if that time has come, canceled if that was asked for: the store knows.
-            ended_under(shared, lease).await.unwrap_or(State::Scheduled)
+            ended_under(shared, lease, None)
+                .await
+                .unwrap_or(State::Scheduled)
         }
         Ending::GiveBack => {
             store.abandon(lease).await?;
@@ -108,9 +112,12 @@ async fn submit(shared: &Shared, lease: &Lease, ending: &Ending) -> Result<Optio
 }
 
 /// What the job became under this very lease: after an answer that was lost, the next one is
-/// that the lease is over, because it was ended by the first.
-async fn ended_under(shared: &Shared, lease: &Lease) -> Option<State> {
-    let job = shared.store.get(lease.id).await.ok().flatten()?;
+/// that the lease is over, because it was ended by the first. `gone` is what a job that is no
+/// longer there became.
+async fn ended_under(shared: &Shared, lease: &Lease, gone: Option<State>) -> Option<State> {
+    let Some(job) = shared.store.get(lease.id).await.ok()? else {
+        return gone;
+    };
     (job.epoch == lease.epoch && job.state != State::Running).then_some(job.state)
 }
 

@@ -61,6 +61,8 @@ pub enum Space {
     Signal = 14,
     /// Records that could not be read.
     Quarantine = 15,
+    /// How far sweeps have come, and removals that were begun.
+    Retention = 16,
 }
 
 impl fmt::Debug for Fixture {

@@ -7,6 +7,7 @@ mod check;
 mod enqueue;
 mod list;
 mod purge;
+mod quarantine;
 mod retry;
 mod run;
 mod show;
@@ -46,6 +47,7 @@ pub(crate) fn dispatch(args: Args) -> Result<ExitCode> {
             Command::Retry(args) => retry::run(&global, &args).await,
             Command::Cancel(args) => cancel::run(&global, &args).await,
             Command::Purge(args) => purge::run(&global, &args).await,
+            Command::Quarantine(args) => quarantine::run(&global, &args.action).await,
             Command::Check(args) => check::run(&global, &args).await,
             Command::Backends(_) => backends::run(&global),
             Command::Guard => Ok(ExitCode::SUCCESS),

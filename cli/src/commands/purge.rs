@@ -15,7 +15,7 @@ pub(super) async fn run(global: &Global, args: &Purge) -> Result<ExitCode> {
     };
     let mut query = args.which.query(&args.state, &FINAL);
     if let Some(age) = args.older_than {
-        query = query.before(SystemClock.now().before(age));
+        query = query.ended_before(SystemClock.now().before(age));
     }
     bulk::run(global, &args.which, query, &words, async |jobs, query| {
         let page = jobs.purge(query).await?;

@@ -8,7 +8,7 @@ use kvjob::job::{State, Stats};
 use crate::args::Global;
 use crate::error::Result;
 use crate::output::{Out, cut, printable};
-use crate::store::{Missing, Opened};
+use crate::store::{self, Missing, Opened};
 
 /// How many records that could not be read are named.
 const NAMED: usize = 10;
@@ -46,6 +46,10 @@ async fn tell(global: &Global, store: &Opened, out: &mut Out) -> Result<()> {
         if page.next.is_some() {
             out.line("  ...")?;
         }
+        let list = store::command(global, "quarantine list");
+        out.line(&format!(
+            "  `{list}` names them; they can be shown, released and removed."
+        ))?;
     }
     if stats.unreadable > 0 {
         out.line(&format!(

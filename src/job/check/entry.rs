@@ -2,14 +2,15 @@
 //! read, its job exists and asks for it.
 
 use super::super::header::{Header, Phase};
-use super::super::keys::{Space, Waiting};
+use super::super::keys::{KeySpace, Space, Waiting};
 use super::super::log::StoredLine;
 use super::super::ops::enqueue::Unique;
 use super::super::ops::quarantine::Record;
+use super::super::ops::sweep::Walks;
 use super::super::plan::{View, WorkerRecord};
 use super::super::{Error, JobId, Result};
 use super::{Damage, Fix, Named, Problem, Read, Rules, Verdict, expect, named, read};
-use crate::kv::{Key, Object};
+use crate::kv::{Key, Object, Scan};
 
 /// What is to be said of an object of this space; `None` is a space that nobody knows.
 pub(in crate::job) async fn entry(
@@ -20,9 +21,10 @@ pub(in crate::job) async fn entry(
 ) -> Result<Verdict> {
     let entry = Entry { rules, object };
     match space {
-        Some(Space::Ready | Space::Scheduled | Space::Attention | Space::Signal) => {
-            entry.index(view, space).await
-        }
+        Some(Space::Retention) if object.key == rules.keys.retention() => Ok(entry.walks()),
+        Some(
+            Space::Ready | Space::Scheduled | Space::Attention | Space::Signal | Space::Retention,
+        ) => entry.index(view, space).await,
         Some(Space::Unique) => entry.unique(view).await,
         Some(Space::Payload | Space::History | Space::Log) => entry.satellite(view, space).await,
         Some(Space::Worker) => entry.worker(view).await,
@@ -40,6 +42,7 @@ pub(in crate::job) fn job_of(rules: &Rules<'_>, space: Space, object: &Object) -
         Space::Scheduled => keys.read_scheduled(key).map(|(_, id)| id),
         Space::Attention => keys.read_attention(key).map(|(_, id)| id),
         Space::Signal => keys.signal_id(key),
+        Space::Retention => keys.removal_id(key),
         Space::Job => keys.job_id(key),
         Space::Payload | Space::History | Space::Log => keys.owner(space, key),
         Space::Unique => match read::<Unique>(key, &object.value) {
@@ -57,7 +60,12 @@ pub(in crate::job) async fn is_quarantined(
     view: &mut View<'_>,
     key: &Key,
 ) -> Result<bool> {
-    Ok(view.get(&rules.keys.quarantine(key)).await?.is_some())
+    let aside = rules.keys.quarantines_of(key);
+    let scan = Scan::prefix(aside.clone()).limit(1).keys_only();
+    let (found, _) = view.scan(scan).await?;
+    Ok(found
+        .iter()
+        .any(|object| KeySpace::is_of(&aside, &object.key)))
 }
 
 struct Entry<'a> {
@@ -114,7 +122,7 @@ impl Entry<'_> {
         let rewrite = |put_aside| {
             Ok::<_, Error>(Fix::Rewrite {
                 object: self.object.clone(),
-                value: expect::value(space, id, &header)?,
+                value: expect::value(self.rules.keys, space, id, &header)?,
                 put_aside,
             })
         };
@@ -130,8 +138,10 @@ impl Entry<'_> {
                 ),
                 Read::Bad(error) => (error.to_string(), true),
             },
-            _ if self.object.value.is_empty() => return Ok(Verdict::Sound),
-            _ => ("the entry has a value, and must not".to_owned(), true),
+            _ if self.object.value == expect::value(self.rules.keys, space, id, &header)? => {
+                return Ok(Verdict::Sound);
+            }
+            _ => ("the entry has another value than it must".to_owned(), true),
         };
         Ok(self.problem(Damage::CorruptEntry, Some(id), message, rewrite(put_aside)?))
     }
@@ -277,15 +287,29 @@ impl Entry<'_> {
         Ok(Verdict::of(problems))
     }
 
+    /// How far sweeps have come. Without it they begin again.
+    fn walks(&self) -> Verdict {
+        match read::<Walks>(&self.object.key, &self.object.value) {
+            Read::Good(_) => Verdict::Sound,
+            Read::TooNew => Verdict::TooNew,
+            Read::Bad(error) => {
+                let message = error.to_string();
+                self.problem(Damage::CorruptEntry, None, message, self.put_aside())
+            }
+        }
+    }
+
     fn quarantine(&self) -> Verdict {
         match read::<Record>(&self.object.key, &self.object.value) {
             Read::TooNew => Verdict::TooNew,
-            Read::Good(record)
-                if self.rules.keys.quarantine(&Key::from(&*record.key)) == self.object.key =>
-            {
-                Verdict::Sound
-            }
-            Read::Good(_) => {
+            Read::Good(record) => {
+                let (keys, key) = (self.rules.keys, Key::from(&*record.key));
+                let hash = record.id().as_u64();
+                // Once they had no names.
+                let places = [keys.quarantine(&key, hash), keys.quarantines_of(&key)];
+                if places.contains(&self.object.key) {
+                    return Verdict::Sound;
+                }
                 let message = "the record belongs under another key";
                 self.problem(Damage::CorruptQuarantine, None, message, self.put_aside())
             }

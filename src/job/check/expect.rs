@@ -3,8 +3,7 @@
 use super::super::header::{self, Header, Phase};
 use super::super::keys::{KeySpace, Space, Waiting};
 use super::super::ops::enqueue::{self, Unique};
-use super::super::{JobId, Result, place, transition};
-use crate::clock::Timestamp;
+use super::super::{JobId, Result, place, retention};
 use crate::kv::Key;
 
 /// The key of a job in one of the spaces in which it has one at most; `None` if it has none there.
@@ -17,10 +16,8 @@ pub(super) fn key(keys: &KeySpace, space: Space, id: JobId, header: &Header) -> 
         Space::Scheduled if header.phase == Phase::Waiting => {
             Some(keys.scheduled(header.run_at(), id))
         }
-        Space::Attention if is_final(header.phase) => {
-            let ended_at = Timestamp::from_micros(header.ended_at?);
-            Some(keys.attention(ended_at, id))
-        }
+        Space::Attention => retention::attention(keys, id, header).map(|(key, _)| key),
+        Space::Retention if header.phase == Phase::Deleting => Some(keys.removal(id)),
         Space::Signal if header.phase == Phase::Running && header.cancel_requested => {
             let holder = header.holder.as_ref()?;
             Some(keys.signal(&holder.incarnation, id))
@@ -35,12 +32,11 @@ pub(super) fn key(keys: &KeySpace, space: Space, id: JobId, header: &Header) -> 
 }
 
 /// Whether the key of [`key`] must be there; otherwise it may be.
-pub(super) fn is_required(space: Space, header: &Header) -> bool {
-    match space {
-        Space::Attention => transition::needs_attention(header.phase),
-        Space::Signal | Space::Unique | Space::Payload => true,
-        _ => false,
-    }
+pub(super) fn is_required(space: Space) -> bool {
+    matches!(
+        space,
+        Space::Attention | Space::Signal | Space::Unique | Space::Payload
+    )
 }
 
 /// What stands under a waiting job's key.
@@ -52,8 +48,12 @@ pub(super) fn waiting(space: Space, header: &Header) -> Waiting {
 }
 
 /// The value that stands under a key of [`key`], of the spaces that can be built from headers.
-pub(super) fn value(space: Space, id: JobId, header: &Header) -> Result<Vec<u8>> {
+pub(super) fn value(keys: &KeySpace, space: Space, id: JobId, header: &Header) -> Result<Vec<u8>> {
     match space {
+        Space::Attention => {
+            let entry = retention::attention(keys, id, header);
+            Ok(entry.map_or(Vec::new(), |(_, value)| value.to_vec()))
+        }
         Space::Ready => place::ready_value(header),
         Space::Scheduled => place::scheduled_value(header),
         Space::Unique => match enqueue::kept_key(id, header) {
@@ -62,8 +62,4 @@ pub(super) fn value(space: Space, id: JobId, header: &Header) -> Result<Vec<u8>>
         },
         _ => Ok(Vec::new()),
     }
-}
-
-pub(super) fn is_final(phase: Phase) -> bool {
-    !matches!(phase, Phase::Waiting | Phase::Running | Phase::Deleting)
 }

@@ -25,7 +25,7 @@ pub enum Damage {
     LeaseTwice,
     /// A job was asked to stop, but its holder cannot see it.
     SignalMissing,
-    /// A job ended badly, but is not listed with those that did.
+    /// A job ended badly, or late, but is not listed with those that did.
     AttentionMissing,
     /// A job's arguments are gone.
     PayloadMissing,

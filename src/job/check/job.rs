@@ -290,12 +290,12 @@ impl Job<'_> {
             (
                 Space::Attention,
                 Damage::AttentionMissing,
-                "the job ended badly, but is not listed with those that did",
+                "the job ended badly, or late, but is not listed with those that did",
             ),
         ] {
             let Some(key) = self.key(space) else { continue };
-            if expect::is_required(space, self.header) && view.get(&key).await?.is_none() {
-                let value = expect::value(space, self.id, self.header)?;
+            if expect::is_required(space) && view.get(&key).await?.is_none() {
+                let value = expect::value(self.rules.keys, space, self.id, self.header)?;
                 self.found(damage, key.clone(), message, Fix::Put(key, value));
             }
         }
@@ -308,7 +308,7 @@ impl Job<'_> {
             return Ok(());
         };
         let key = self.rules.keys.unique(&mine.tenant, &mine.text);
-        let value = expect::value(Space::Unique, self.id, self.header)?;
+        let value = expect::value(self.rules.keys, Space::Unique, self.id, self.header)?;
         let values = self.values(view, &key).await?;
         if values.iter().any(|found| **found == *value) {
             return Ok(());

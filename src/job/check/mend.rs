@@ -4,14 +4,14 @@
 //! and built again; everything else that is in the way goes to the quarantine, as raw bytes.
 
 use super::super::header::{self, Header, Phase};
+use super::super::keys::Space;
 use super::super::ops::expire::LEASE_EXPIRED;
 use super::super::ops::quarantine;
 use super::super::plan::{Context, Entry, View, WorkerRecord};
 use super::super::transition::{self, Next, Why};
-use super::super::{JobId, Result, place};
+use super::super::{JobId, QuarantineId, Result, place, retention};
 use super::history::notes;
 use super::{Damage, Finding, Fix, Problem, Read, read};
-use crate::clock::Timestamp;
 use crate::kv::{Key, Object};
 
 /// What became of a fix.
@@ -124,6 +124,7 @@ impl Mender<'_, '_, '_> {
                     return Ok(Done::Later);
                 }
                 self.view.put(key.clone(), value.clone());
+                self.walk_again(key);
                 Ok(Done::Mended("written again"))
             }
             Fix::DropLease { id, epoch } => self.drop_lease(&problem.key, *id, *epoch).await,
@@ -165,10 +166,9 @@ impl Mender<'_, '_, '_> {
                 let last = header.history.steps.last().map(|step| step.at);
                 let ended_at = last.unwrap_or(header.created_at);
                 header.ended_at = Some(ended_at);
-                if transition::needs_attention(header.phase) {
-                    let ended_at = Timestamp::from_micros(ended_at);
-                    self.view
-                        .put(self.cx.keys.attention(ended_at, id), Vec::new());
+                if let Some((entry, value)) = retention::attention(self.cx.keys, id, header) {
+                    self.view.put(entry.clone(), value);
+                    self.walk_again(&entry);
                 }
                 "ended with its last step"
             }
@@ -197,9 +197,17 @@ impl Mender<'_, '_, '_> {
         Ok(Done::Mended(action))
     }
 
+    /// An entry that comes to stand where sweeps may have passed makes them begin again, once.
+    fn walk_again(&mut self, entry: &Key) {
+        if self.cx.keys.space_of(entry) == Some(Space::Attention) {
+            self.view.remove(self.cx.keys.retention());
+        }
+    }
+
     /// An object's raw bytes go to the quarantine; the caller removes it.
     async fn put_aside(&mut self, object: &Object, problem: &Problem) -> Result<Done> {
-        let aside = self.cx.keys.quarantine(&object.key);
+        let name = QuarantineId::of(object.key.as_bytes(), &object.value);
+        let aside = self.cx.keys.quarantine(&object.key, name.as_u64());
         if self.view.writes(&object.key) || self.view.writes(&aside) {
             return Ok(Done::Later);
         }
@@ -211,15 +219,6 @@ impl Mender<'_, '_, '_> {
         {
             return Ok(Done::Left(
                 "it is too large to be put aside: remove it by the means of the store",
-            ));
-        }
-        if self.cx.keys.scheme == super::super::scheme::Scheme::UniqueKeys
-            && let Some(before) = self.view.get(&aside).await?
-            && !matches!(read::<quarantine::Record>(&aside, &before),
-                Read::Good(record) if *record.value == *object.value)
-        {
-            return Ok(Done::Left(
-                "another record was put aside from there before, and would be lost",
             ));
         }
         quarantine::put_aside(
@@ -249,6 +248,7 @@ impl Mender<'_, '_, '_> {
             }
         }
         self.view.replace_object(object, value.to_vec());
+        self.walk_again(&object.key);
         Ok(Done::Mended(if put_aside {
             "put aside, and written again"
         } else {

@@ -31,9 +31,10 @@ const MOST_DELETING: usize = 1024;
 
 /// Everything but the format, in the order in which it is mended best: worker records before the
 /// jobs that have leases in them, jobs before what follows from them.
-const ORDER: [Space; 11] = [
+const ORDER: [Space; 12] = [
     Space::Worker,
     Space::Job,
+    Space::Retention,
     Space::Ready,
     Space::Scheduled,
     Space::Attention,

@@ -3,13 +3,16 @@
 //! | file | what lives there |
 //! |---|---|
 //! | `planner` | the task that plans operations together and commits them |
+//! | `commit` | what became of a commit whose answer is lost |
 //! | `request` | what callers send to it, and how they are answered |
 //! | `queue`, `state`, `logs` | the traits of a job store, one file each |
 //! | `list` | the queue in claim order |
 //! | `within` | storing a job inside a transaction of the user's |
 //! | `check` | a walk over everything stored, and what is mended on the way |
+//! | `sweep` | when what is no longer to be kept is removed |
 
 mod check;
+mod commit;
 mod list;
 mod logs;
 mod options;
@@ -17,10 +20,11 @@ mod planner;
 mod queue;
 mod request;
 mod state;
+mod sweep;
 mod within;
 
 use std::fmt;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -31,6 +35,7 @@ pub use within::Receipt;
 
 use self::planner::{Memory, Planner};
 use self::request::{Request, Waiter};
+use self::sweep::Sweeper;
 use super::format::Format;
 use super::id::IdSource;
 use super::keys::KeySpace;
@@ -82,6 +87,7 @@ struct Inner {
     incarnation: [u8; 16],
     max_skew: Duration,
     started: Mutex<bool>,
+    sweeper: OnceLock<Sweeper>,
 }
 
 impl fmt::Debug for KvStore {
@@ -150,6 +156,7 @@ impl KvStore {
             stamps: Arc::clone(&stamps),
             incarnation,
             max_skew,
+            retention: options.retention,
             activity: activity.clone(),
             requests: received,
             memory: Memory::default(),
@@ -166,6 +173,7 @@ impl KvStore {
             incarnation,
             max_skew,
             started: Mutex::new(false),
+            sweeper: OnceLock::new(),
         })))
     }
 
@@ -189,14 +197,7 @@ impl KvStore {
     where
         O::Output: Sync,
     {
-        let (reply, answer) = oneshot::channel();
-        self.send(Request::Operation(Box::new(Waiter {
-            operation,
-            output: None,
-            reply,
-        })))
-        .await?;
-        Ok(answer)
+        submit(&self.0.requests, operation).await
     }
 
     /// Runs one operation.
@@ -267,6 +268,24 @@ impl KvStore {
     }
 }
 
+async fn submit<O: Operation>(
+    requests: &mpsc::Sender<Request>,
+    operation: O,
+) -> Result<oneshot::Receiver<Result<O::Output>>>
+where
+    O::Output: Sync,
+{
+    let (reply, answer) = oneshot::channel();
+    let request = Request::Operation(Box::new(Waiter {
+        operation,
+        output: None,
+        reply,
+    }));
+    let sent = requests.send(request).await;
+    sent.map_err(|_| Error::Stopped)?;
+    Ok(answer)
+}
+
 #[async_trait]
 impl Store for KvStore {
     fn name(&self) -> &str {
@@ -284,12 +303,21 @@ impl Store for KvStore {
                     tracing::info!(jobs = ids.len(), "took back the leases of dead processes");
                 }
             }
+            if self.0.options.retention.removes() {
+                self.0.sweeper.get_or_init(|| {
+                    let clock = Arc::clone(&self.0.options.clock);
+                    Sweeper::start(self.0.requests.downgrade(), clock)
+                });
+            }
             *started = true;
         }
         Ok(())
     }
 
     async fn stop(&self) -> Result<()> {
+        if let Some(sweeper) = self.0.sweeper.get() {
+            sweeper.stop();
+        }
         let (reply, stopped) = oneshot::channel();
         if self.send(Request::Stop(reply)).await.is_ok() {
             // An error means that it has stopped already.

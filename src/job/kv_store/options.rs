@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Clock, SystemClock};
+use crate::job::Retention;
 
 /// How a [`KvStore`](super::KvStore) is opened.
 #[derive(Clone, Debug)]
@@ -11,16 +12,18 @@ pub struct Options {
     pub(crate) namespace: String,
     pub(crate) max_payload: usize,
     pub(crate) max_skew: Option<Duration>,
+    pub(crate) retention: Retention,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
 impl Default for Options {
-    /// Namespace `kvjob`, payloads up to 1 MiB, the system's clock.
+    /// Namespace `kvjob`, payloads up to 1 MiB, every job kept for ever, the system's clock.
     fn default() -> Self {
         Self {
             namespace: "kvjob".to_owned(),
             max_payload: 1 << 20,
             max_skew: None,
+            retention: Retention::new(),
             clock: Arc::new(SystemClock),
         }
     }
@@ -49,6 +52,15 @@ impl Options {
     #[must_use]
     pub fn max_skew(mut self, skew: Duration) -> Self {
         self.max_skew = Some(skew);
+        self
+    }
+
+    /// How long jobs are kept after they ended. Where this says that any are removed, the store
+    /// does so in the background, a few at a time, until it is stopped or its last handle is
+    /// dropped; [`sweep`](super::KvStore::sweep) does it now.
+    #[must_use]
+    pub fn retention(mut self, retention: Retention) -> Self {
+        self.retention = retention;
         self
     }
 

@@ -10,12 +10,11 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-use super::super::header::Header;
 use super::super::keys::KeySpace;
 use super::super::ops::claim::{self, Got, Wanted};
 use super::super::ops::{Operation, abandon::Abandon, expire::Expire};
 use super::super::plan::{Context, Effect, Held, Lanes, Look, Plan, Stamps, View};
-use super::super::{Error, Result};
+use super::super::{Error, Result, Retention};
 use super::request::{Group, Request, Waiter};
 use crate::clock::Clock;
 use crate::kv::{self, Change, ErrorKind, Key, Object, Store};
@@ -30,7 +29,7 @@ const LINGER: Duration = Duration::from_millis(100);
 /// How often claims look for lanes that others filled (rule 13), and for leases that ran out.
 const REFRESH: Duration = Duration::from_secs(1);
 /// How often a group is planned again before its callers hear of the conflict.
-const MOST_TRIES: u32 = 64;
+pub(super) const MOST_TRIES: u32 = 64;
 /// A step between wall and monotonic clock that is no drift (rule 8).
 const CLOCK_STEP: Duration = Duration::from_secs(1);
 
@@ -42,6 +41,7 @@ pub(super) struct Planner {
     pub(super) stamps: Arc<Stamps>,
     pub(super) incarnation: [u8; 16],
     pub(super) max_skew: Duration,
+    pub(super) retention: Retention,
     pub(super) activity: watch::Sender<u64>,
     pub(super) requests: mpsc::Receiver<Request>,
     pub(super) memory: Memory,
@@ -157,7 +157,7 @@ impl Planner {
             }
             let outcome = match self.store.atomic() {
                 _ if plan.changes.is_empty() => Ok(()),
-                Some(atomic) => self.commit(atomic, &plan.changes, token).await,
+                Some(atomic) => self.commit(atomic, &plan, token).await,
                 None => Err(no_atomic(&*self.store)),
             };
             match outcome {
@@ -195,6 +195,7 @@ impl Planner {
             token,
             incarnation: self.incarnation,
             max_skew: self.max_skew,
+            retention: self.retention,
             max_changes,
             max_bytes,
             lanes: &self.memory.lanes,
@@ -279,59 +280,6 @@ impl Planner {
         Ok((view.finish().await?, got))
     }
 
-    /// Commits; where the answer is lost, finds out what became of it (rule 2).
-    async fn commit(
-        &self,
-        atomic: &dyn kv::Atomic,
-        changes: &[Change],
-        token: u64,
-    ) -> kv::Result<()> {
-        let mut in_doubt = None;
-        for tries in 1.. {
-            let Err(mut error) = atomic.commit(changes.to_vec()).await else {
-                break;
-            };
-            if in_doubt.is_some() && matches!(error.kind(), ErrorKind::ConditionFailed { .. }) {
-                // Only this says for certain that the first try landed, or did not.
-                match self.landed(changes, token).await {
-                    Ok(true) => break,
-                    Ok(false) => return Err(error),
-                    Err(unread) => error = unread,
-                }
-            }
-            if error.maybe_applied() {
-                in_doubt = Some(error.clone());
-            }
-            let Some(unknown) = &in_doubt else {
-                return Err(error);
-            };
-            // In doubt, only these very changes may be tried again: another plan would not know
-            // itself in what landed.
-            let passes = error.is_retryable() || error.maybe_applied();
-            if !passes || tries >= MOST_TRIES {
-                return Err(unknown.clone());
-            }
-            self.pause(tries).await;
-        }
-        Ok(())
-    }
-
-    /// Whether a step of this token is in any header the commit wrote.
-    async fn landed(&self, changes: &[Change], token: u64) -> kv::Result<bool> {
-        for change in changes {
-            if self.keys.job_id(&change.key).is_err() {
-                continue;
-            }
-            if let Some(object) = self.store.get(&change.key).await?
-                && let Ok(header) = Header::decode(&object.key, &object.value)
-                && header.history.steps.iter().any(|step| step.token == token)
-            {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
     /// The group is committed: tells the process and the callers.
     fn answer(&mut self, group: Group, waiting: &mut Group, plan: Plan, got: Vec<Got>) {
         waiting.lines.extend(self.apply(plan.effects));
@@ -381,6 +329,7 @@ impl Planner {
                     self.memory.held.begin(&worker, slot, id, epoch, suspect);
                 }
                 Effect::Ended { id, epoch } => self.memory.held.end(id, epoch),
+                Effect::Removed { .. } => {}
                 Effect::SlotRemoved { slot } => self.memory.held.drop_slot(slot),
                 Effect::LeftOver(line) => left_over.push(line),
             }
@@ -409,7 +358,7 @@ impl Planner {
     }
 
     /// Waits a random while that grows with the tries.
-    async fn pause(&self, tries: u32) {
+    pub(super) async fn pause(&self, tries: u32) {
         if tries <= 1 {
             return;
         }

@@ -22,11 +22,12 @@ use crate::job::ops::enqueue::Enqueue;
 use crate::job::ops::fail::Fail;
 use crate::job::ops::heartbeat::Heartbeat;
 use crate::job::ops::purge::{Purge, Purged};
+use crate::job::ops::release::{Discard, Release};
 use crate::job::ops::retry::RetryJob;
 use crate::job::ops::snooze::Snooze;
 use crate::job::{
     Beat, Claim, Claims, Cursor, Enqueued, Error, Failure, Job, JobId, Lease, NewJob, Outcome,
-    Page, Query, QueueStore, Result, Selector, State,
+    Page, QuarantineId, Query, QueueStore, Released, Result, Selector, State,
 };
 use crate::kv::Scan;
 
@@ -267,11 +268,20 @@ impl QueueStore for KvStore {
             .filter(|state| state.is_final())
             .collect();
         let (ids, next) = self.targets(query, &all_final).await?;
+        let states: Arc<[State]> = match &*query.states {
+            [] => all_final.into(),
+            states => states.into(),
+        };
+        let purge = |id| Purge {
+            id,
+            states: Arc::clone(&states),
+            ended_before: query.ended_before,
+        };
         let mut gone = Vec::with_capacity(ids.len());
         let mut left = ids;
         while !left.is_empty() {
             let outcomes = self
-                .run_all(left.iter().copied().map(Purge).collect())
+                .run_all(left.iter().copied().map(purge).collect())
                 .await?;
             let mut partly = Vec::new();
             for (id, outcome) in left.into_iter().zip(outcomes) {
@@ -285,6 +295,24 @@ impl QueueStore for KvStore {
         }
         gone.sort_unstable();
         Ok(Page::new(gone, next))
+    }
+
+    async fn release_quarantined(
+        &self,
+        id: QuarantineId,
+        unreadable: bool,
+    ) -> Result<Option<Released>> {
+        match self.find_quarantined(id).await? {
+            Some((at, _)) => self.run(Release { at, id, unreadable }).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn remove_quarantined(&self, id: QuarantineId) -> Result<bool> {
+        match self.find_quarantined(id).await? {
+            Some((at, _)) => self.run(Discard { at, id }).await,
+            None => Ok(false),
+        }
     }
 
     fn activity(&self) -> watch::Receiver<u64> {

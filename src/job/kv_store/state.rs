@@ -5,9 +5,11 @@ use async_trait::async_trait;
 use super::KvStore;
 use crate::clock::Timestamp;
 use crate::job::header::{self, Arguments, Header, StoredStep};
+use crate::job::keys::LATE;
 use crate::job::ops::quarantine::Record;
 use crate::job::{
-    Cursor, Error, Job, JobId, Page, Quarantined, Query, Result, State, StateStore, Stats, Step,
+    Cursor, Error, Job, JobId, Page, QuarantineId, Quarantined, QuarantinedRecord, Query, Result,
+    State, StateStore, Stats, Step,
 };
 use crate::kv::{self, ErrorKind, Key, Object, Scan};
 
@@ -83,10 +85,16 @@ impl KvStore {
             let first = self.0.keys.job(JobId::lower_bound(after));
             scan = scan.after(kv::Cursor::after(first));
         }
-        let end = query.before.filter(|_| !by_end).map(|before| {
-            let end = before.after(std::time::Duration::from_millis(1));
-            self.0.keys.job(JobId::lower_bound(end))
-        });
+        let end = if by_end {
+            query
+                .ended_before
+                .map(|before| self.0.keys.attention(before, JobId::from_bytes([0; 16])))
+        } else {
+            query.before.map(|before| {
+                let end = before.after(std::time::Duration::from_millis(1));
+                self.0.keys.job(JobId::lower_bound(end))
+            })
+        };
         let most = query.page_size();
         let (mut found, mut looked_at) = (Vec::new(), 0);
         loop {
@@ -140,9 +148,9 @@ impl KvStore {
         let mut keys = Vec::with_capacity(entries.len());
         for entry in entries {
             keys.push(match self.0.keys.read_attention(&entry.key) {
-                Ok((_, id)) => self.0.keys.job(id),
-                // No job has this id; the entry keeps its place.
-                Err(_) => self.0.keys.job(JobId::from_bytes([0; 16])),
+                Ok((_, id)) if entry.value != LATE => self.0.keys.job(id),
+                // It did not end badly. No job has this id; the entry keeps its place.
+                _ => self.0.keys.job(JobId::from_bytes([0; 16])),
             });
         }
         Ok(if keys.is_empty() {
@@ -161,6 +169,25 @@ impl KvStore {
                 .is_none_or(|task| *task == header.lane.task)
             && query.after.is_none_or(|after| created >= after)
             && query.before.is_none_or(|before| created < before)
+            && query
+                .ended_before
+                .is_none_or(|before| header.ended_at.is_some_and(|at| at < before.as_micros()))
+    }
+
+    /// The record of this name in quarantine, and where it stands.
+    pub(super) async fn find_quarantined(&self, id: QuarantineId) -> Result<Option<(Key, Record)>> {
+        let mut scan = Scan::prefix(self.0.keys.quarantines());
+        loop {
+            let page = self.0.store.scan(scan.clone()).await?;
+            let found = page.objects.iter().find_map(|object| {
+                let record = Record::read(object);
+                (record.id() == id).then(|| (object.key.clone(), record))
+            });
+            match (found, page.next) {
+                (None, Some(next)) => scan = scan.after(next),
+                (found, _) => return Ok(found),
+            }
+        }
     }
 }
 
@@ -282,6 +309,7 @@ impl StateStore for KvStore {
             let key = cursor
                 .to_bytes()
                 .map(Key::from)
+                .filter(|key| key.starts_with(&scan.prefix))
                 .ok_or_else(|| bad_cursor(&cursor))?;
             scan = scan.after(kv::Cursor::after(key));
         }
@@ -292,10 +320,13 @@ impl StateStore for KvStore {
         let items = page
             .objects
             .iter()
-            .map(
-                |object| Ok(header::decode::<Record>(&object.key, &object.value)?.to_quarantined()),
-            )
-            .collect::<Result<_>>()?;
+            .map(|object| Record::read(object).to_quarantined())
+            .collect();
         Ok(Page::new(items, next))
+    }
+
+    async fn quarantined(&self, id: QuarantineId) -> Result<Option<QuarantinedRecord>> {
+        let found = self.find_quarantined(id).await?;
+        Ok(found.map(|(_, record)| record.into_raw()))
     }
 }

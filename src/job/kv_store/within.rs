@@ -17,7 +17,7 @@ use super::KvStore;
 use super::request::Request;
 use crate::job::ops::Operation;
 use crate::job::plan::{Context, Effect, Held, Lanes, Look, Plan, View};
-use crate::job::{Enqueued, NewJob, Result};
+use crate::job::{Enqueued, NewJob, Result, Retention};
 use crate::kv::{self, ErrorKind, Key, Object, Page, Scan, Store, Transaction};
 
 /// How often a plan may ask for more keys before it is given up: each asks for what the last one
@@ -81,6 +81,7 @@ impl KvStore {
             token: self.0.options.clock.random(),
             incarnation: self.0.incarnation,
             max_skew: std::time::Duration::ZERO,
+            retention: Retention::new(),
             max_changes: limits.commit_changes,
             max_bytes: limits.commit_bytes,
             lanes: &lanes,

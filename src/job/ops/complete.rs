@@ -4,13 +4,14 @@ use async_trait::async_trait;
 
 use super::super::header::Phase;
 use super::super::keys::KeySpace;
-use super::super::plan::{Context, View};
+use super::super::plan::{Context, Effect, View};
 use super::super::transition::{self, Why};
-use super::super::{Lease, Result};
-use super::Operation;
+use super::super::{Lease, Result, State};
+use super::{Operation, purge};
 use crate::kv::Key;
 
-/// Ends a lease with success.
+/// Ends a lease with success. Where completed jobs are not kept, the job goes in the same commit
+/// (rule 19).
 pub(in crate::job) struct Complete(pub(in crate::job) Lease);
 
 #[async_trait]
@@ -26,6 +27,19 @@ impl Operation for Complete {
         let mut header = transition::leased(cx, view, &self.0).await?;
         transition::release(cx, view, id, &mut header);
         header.losses = 0;
-        transition::end(cx, view, id, &mut header, Phase::Completed, Why::Nothing).await
+        if !cx.retention.removes_at_once() {
+            return transition::end(cx, view, id, &mut header, Phase::Completed, Why::Nothing)
+                .await;
+        }
+        // If it is too large for one commit, its header stays for a while, and is searched for
+        // this step.
+        header.phase = Phase::Completed;
+        transition::step(cx, &mut header, State::Completed, Why::Nothing);
+        purge::remove(cx, view, vec![(id, header)]).await?;
+        view.effect(Effect::Removed {
+            id,
+            lease_until: self.0.deadline,
+        });
+        Ok(())
     }
 }

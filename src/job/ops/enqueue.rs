@@ -174,3 +174,41 @@ pub(in crate::job) async fn free_key(
     }
     Ok(())
 }
+
+/// Lets a job that comes back have its key again: `false` if it belongs to another job now.
+pub(in crate::job) async fn take_key(
+    cx: &Context<'_>,
+    view: &mut View<'_>,
+    id: JobId,
+    header: &Header,
+) -> Result<bool> {
+    let freed = match header.phase {
+        Phase::Completed | Phase::Taken => header.key.as_ref().is_some_and(|key| !key.retain),
+        phase => phase == Phase::Deleting,
+    };
+    let Some(new) = header.key.as_ref().filter(|_| !freed) else {
+        return Ok(true);
+    };
+    let tenant = &header.lane.tenant;
+    let key = cx.keys.unique(tenant, &new.text);
+    if let Some(value) = view.get(&key).await? {
+        let Ok(unique) = header::decode::<Unique>(&key, &value) else {
+            return Ok(false);
+        };
+        let owner = JobId::from_bytes(unique.id);
+        if owner != id {
+            match transition::read(cx, view, owner).await {
+                Ok(None) => {}
+                Err(error) if error.is_retryable() => return Err(error),
+                Ok(Some(_)) | Err(_) => return Ok(false),
+            }
+        }
+    }
+    let unique = Unique {
+        tenant: tenant.clone(),
+        text: new.text.clone(),
+        id: *id.as_bytes(),
+    };
+    view.replace(key, Some(header::encode(&unique)?.into()));
+    Ok(true)
+}

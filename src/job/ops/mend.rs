@@ -108,10 +108,10 @@ impl Mend {
             // Nothing can be made to depend on a header that is not there. But no id comes into
             // being twice, except out of the quarantine.
             let key = cx.keys.job(id);
-            let mut found = view.read_again(&key).await?;
-            found.extend(view.read_again(&cx.keys.quarantine(&key)).await?);
+            let found = view.read_again(&key).await?;
+            let aside = check::is_quarantined(rules, view, &key).await?;
             let still = view.read_again(&object.key).await?;
-            if !found.is_empty() || !still.contains(&object) {
+            if aside || !found.is_empty() || !still.contains(&object) {
                 return Ok(Mended::default());
             }
         }

@@ -15,9 +15,11 @@ pub(in crate::job) mod mend;
 pub(in crate::job) mod promote;
 pub(in crate::job) mod purge;
 pub(in crate::job) mod quarantine;
+pub(in crate::job) mod release;
 pub(in crate::job) mod retry;
 pub(in crate::job) mod settle;
 pub(in crate::job) mod snooze;
+pub(in crate::job) mod sweep;
 
 use async_trait::async_trait;
 

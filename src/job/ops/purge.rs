@@ -1,12 +1,17 @@
-//! A final job is removed with all that belongs to it.
+//! Jobs that ended are removed with all that belongs to them (protocol rule 19).
+//!
+//! The satellites of one job may be more than a commit takes. Then its header becomes `Deleting`,
+//! which nothing accepts any more, and a `retention` key names it until the header goes, as the
+//! last: so whoever removes jobs next finds it without looking for it.
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use super::super::header::{Header, Phase};
 use super::super::keys::KeySpace;
 use super::super::plan::{Context, View};
-use super::super::transition;
-use super::super::{JobId, Result};
+use super::super::{JobId, Result, State, retention};
 use super::{Operation, enqueue};
 use crate::clock::Timestamp;
 use crate::kv::{ErrorKind, Key, Scan};
@@ -14,13 +19,22 @@ use crate::kv::{ErrorKind, Key, Scan};
 /// Satellites removed in one plan; a job that has more is removed in several.
 const PAGE: usize = 64;
 
-/// Removes a final job, or a part of it (rule 19).
-pub(in crate::job) struct Purge(pub(in crate::job) JobId);
+/// Changes a job takes besides its satellites: its header, the payload, the job key, an
+/// `attention` and a `retention` key; and what its caller writes.
+const CHANGES: usize = 8;
 
-/// What a purge came to.
+/// Removes a job that ended, or a part of it.
+pub(in crate::job) struct Purge {
+    pub(in crate::job) id: JobId,
+    /// The states that were asked for: a job that left them since it was found stays.
+    pub(in crate::job) states: Arc<[State]>,
+    pub(in crate::job) ended_before: Option<Timestamp>,
+}
+
+/// What a removal came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::job) enum Purged {
-    /// There is no such job, or it is not final.
+    /// There is no such job, or it is not to be removed.
     Nothing,
     /// The job is gone.
     Whole,
@@ -33,50 +47,106 @@ impl Operation for Purge {
     type Output = Purged;
 
     fn reads(&self, keys: &KeySpace) -> Vec<Key> {
-        vec![keys.job(self.0)]
+        vec![keys.job(self.id)]
     }
 
     async fn plan(&self, cx: &Context<'_>, view: &mut View<'_>) -> Result<Purged> {
-        let (id, key) = (self.0, cx.keys.job(self.0));
+        let key = cx.keys.job(self.id);
         let Some(value) = view.get(&key).await? else {
             return Ok(Purged::Nothing);
         };
-        let mut header = match Header::decode(&key, &value) {
+        let header = match Header::decode(&key, &value) {
             Ok(header) => header,
             Err(error) if *error.kind() == ErrorKind::TooNew => return Ok(Purged::Nothing),
             Err(error) => return Err(error.into()),
         };
-        if !header.state(cx.now).is_final() {
+        let state = header.state(cx.now);
+        let asked_for = state.is_final()
+            && self.states.contains(&state)
+            && self
+                .ended_before
+                .is_none_or(|before| header.ended_at.is_some_and(|at| at < before.as_micros()));
+        if header.phase != Phase::Deleting && !asked_for {
             return Ok(Purged::Nothing);
         }
-        if header.phase != Phase::Deleting {
-            if let (true, Some(ended_at)) =
-                (transition::needs_attention(header.phase), header.ended_at)
-            {
-                view.remove(cx.keys.attention(Timestamp::from_micros(ended_at), id));
-            }
-            enqueue::free_key(cx, view, id, &header).await?;
-        }
-        let mut room = PAGE.min(cx.max_changes.saturating_sub(8)).max(1);
-        for prefix in [cx.keys.histories(id), cx.keys.logs(id)] {
-            let (objects, all) = view
-                .scan(Scan::prefix(prefix).limit(room).keys_only())
-                .await?;
-            room -= objects.len();
-            for object in objects {
-                view.remove(object.key);
-            }
-            if !all || room == 0 {
-                // Nothing accepts the job any more, and whoever purges goes on from here.
-                header.phase = Phase::Deleting;
-                transition::write(cx, view, id, &mut header)?;
-                return Ok(Purged::Partly);
-            }
-        }
-        if header.payload_stored() {
-            view.remove(cx.keys.payload(id));
-        }
-        view.replace(key, None);
-        Ok(Purged::Whole)
+        let removed = remove(cx, view, vec![(self.id, header)]).await?;
+        Ok(removed.first().copied().unwrap_or(Purged::Nothing))
     }
+}
+
+/// Removes jobs whose headers were read through the view, in this order, as far as they fit into
+/// one commit: says what became of the first ones; the others, of which nothing is said, are as
+/// they were.
+pub(in crate::job) async fn remove(
+    cx: &Context<'_>,
+    view: &mut View<'_>,
+    jobs: Vec<(JobId, Header)>,
+) -> Result<Vec<Purged>> {
+    let mut room = PAGE.min(cx.max_changes.saturating_sub(CHANGES)).max(1);
+    // The satellites of all of them, found in one trip.
+    let mut scans = Vec::with_capacity(jobs.len() * 2);
+    for (id, header) in &jobs {
+        let some = |prefix| Scan::prefix(prefix).limit(room).keys_only();
+        scans.push(some(cx.keys.logs(*id)));
+        if has_spilled(header) {
+            scans.push(some(cx.keys.histories(*id)));
+        }
+    }
+    let mut found = view.scan_many(scans).await?.into_iter();
+    let (before, _) = view.size();
+    let mut removed = Vec::with_capacity(jobs.len());
+    for (id, mut header) in jobs {
+        let mut satellites = Vec::new();
+        let mut whole = true;
+        for (objects, all) in found.by_ref().take(1 + usize::from(has_spilled(&header))) {
+            satellites.extend(objects);
+            whole &= all;
+        }
+        let (changes, _) = view.size();
+        let full = changes - before + satellites.len() + CHANGES > cx.max_changes;
+        if (full || satellites.len() > room) && !removed.is_empty() {
+            break;
+        }
+        whole &= satellites.len() <= room;
+        satellites.truncate(room);
+        room -= satellites.len();
+        for object in satellites {
+            view.remove(object.key);
+        }
+        begin(cx, view, id, &header).await?;
+        if whole {
+            if header.payload_stored() {
+                view.remove(cx.keys.payload(id));
+            }
+            if header.phase == Phase::Deleting {
+                view.remove(cx.keys.removal(id));
+            }
+            view.replace(cx.keys.job(id), None);
+            removed.push(Purged::Whole);
+        } else {
+            // Not by `transition::write`, which may add to what is being removed.
+            header.phase = Phase::Deleting;
+            header.revision += 1;
+            view.put(cx.keys.removal(id), Vec::new());
+            view.replace(cx.keys.job(id), Some(header.encode()?.into()));
+            removed.push(Purged::Partly);
+        }
+    }
+    Ok(removed)
+}
+
+/// Takes a job out of the indexes, if that was not done before.
+async fn begin(cx: &Context<'_>, view: &mut View<'_>, id: JobId, header: &Header) -> Result<()> {
+    if header.phase == Phase::Deleting {
+        return Ok(());
+    }
+    if let Some((entry, _)) = retention::attention(cx.keys, id, header) {
+        view.remove(entry);
+    }
+    enqueue::free_key(cx, view, id, header).await
+}
+
+/// Whether the job may have steps in chunks of their own.
+fn has_spilled(header: &Header) -> bool {
+    header.history.next as usize != header.history.steps.len()
 }

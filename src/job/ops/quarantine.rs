@@ -1,15 +1,19 @@
 //! Records that cannot be read are put aside, as raw bytes, and reported (protocol rule 20).
+//!
+//! One record moves, and nothing that belongs to it: the payload, the older history and the log of
+//! a job whose header is put aside stay where they are, for the day it is
+//! [released](super::release).
 
 use serde::{Deserialize, Serialize};
 
-use super::super::header::encode;
+use super::super::header::{decode, encode};
 use super::super::plan::{Context, View};
-use super::super::{Quarantined, Result};
+use super::super::{QuarantineId, Quarantined, QuarantinedRecord, Result};
 use crate::clock::Timestamp;
 use crate::kv::{self, Key, Object};
 
 /// What stands under a `quarantine` key.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::job) struct Record {
     pub(in crate::job) key: Vec<u8>,
     pub(in crate::job) value: Vec<u8>,
@@ -18,12 +22,35 @@ pub(in crate::job) struct Record {
 }
 
 impl Record {
+    /// What an entry of the quarantine says. One that cannot be read itself stands for itself.
+    pub(in crate::job) fn read(object: &Object) -> Self {
+        decode(&object.key, &object.value).unwrap_or_else(|error| Self {
+            key: object.key.as_bytes().to_vec(),
+            value: object.value.to_vec(),
+            reason: error.to_string(),
+            at: 0,
+        })
+    }
+
+    pub(in crate::job) fn id(&self) -> QuarantineId {
+        QuarantineId::of(&self.key, &self.value)
+    }
+
     pub(in crate::job) fn to_quarantined(&self) -> Quarantined {
         Quarantined {
+            id: self.id(),
             key: Key::from(self.key.as_slice()).to_string(),
             reason: self.reason.clone(),
             at: Timestamp::from_micros(self.at),
             bytes: self.value.len(),
+        }
+    }
+
+    pub(in crate::job) fn into_raw(self) -> QuarantinedRecord {
+        QuarantinedRecord {
+            about: self.to_quarantined(),
+            key: self.key.into(),
+            value: self.value.into(),
         }
     }
 }
@@ -67,6 +94,7 @@ pub(in crate::job) fn put_aside(
         reason: reason.to_owned(),
         at: cx.now.as_micros(),
     };
-    view.put(cx.keys.quarantine(key), encode(&record)?);
+    let at = cx.keys.quarantine(key, record.id().as_u64());
+    view.put(at, encode(&record)?);
     Ok(())
 }

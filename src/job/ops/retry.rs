@@ -4,10 +4,10 @@ use async_trait::async_trait;
 
 use super::super::keys::KeySpace;
 use super::super::plan::{Context, View};
+use super::super::retention::{self, End};
 use super::super::transition::{self, Why};
 use super::super::{Job, JobId, Result};
 use super::Operation;
-use crate::clock::Timestamp;
 use crate::kv::Key;
 
 /// Lets a failed, canceled or timed-out job wait again, with all its attempts. `None` if there
@@ -27,11 +27,11 @@ impl Operation for RetryJob {
         let Some(mut header) = transition::read(cx, view, id).await? else {
             return Ok(None);
         };
-        if !transition::needs_attention(header.phase) {
+        if End::of(header.phase) != Some(End::Bad) {
             return Ok(None);
         }
-        if let Some(ended_at) = header.ended_at {
-            view.remove(cx.keys.attention(Timestamp::from_micros(ended_at), id));
+        if let Some((entry, _)) = retention::attention(cx.keys, id, &header) {
+            view.remove(entry);
         }
         header.attempts = 0;
         header.losses = 0;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::super::Retention;
 use super::super::keys::KeySpace;
 use super::held::Held;
 use super::lanes::Lanes;
@@ -19,6 +20,8 @@ pub(in crate::job) struct Context<'a> {
     /// This start of the store.
     pub(in crate::job) incarnation: [u8; 16],
     pub(in crate::job) max_skew: Duration,
+    /// How long jobs are kept after they ended.
+    pub(in crate::job) retention: Retention,
     /// Changes and bytes a commit may have.
     pub(in crate::job) max_changes: usize,
     pub(in crate::job) max_bytes: usize,

@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::super::keys::Position;
 use super::super::{JobId, Lane, Result};
+use crate::clock::Timestamp;
 use crate::kv::{self, Change, Expect, Key, Object, Scan, Store};
 
 /// One group's view of the store. See the [module](self).
@@ -76,6 +77,9 @@ pub(in crate::job) enum Effect {
     },
     /// A lease ended, whoever held it.
     Ended { id: JobId, epoch: u64 },
+    /// A job was removed by whoever held its lease, which nobody else can take back before this
+    /// time.
+    Removed { id: JobId, lease_until: Timestamp },
     /// A worker record of this process is gone.
     SlotRemoved { slot: u64 },
     /// A log line that goes with the next commit.

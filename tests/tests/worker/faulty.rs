@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use kvjob::clock::Timestamp;
 use kvjob::job::{
     Beat, Claim, Claims, Cursor, Enqueued, Error, Failure, Job, JobId, Lease, Level, LogLine,
-    LogQuery, LogStore, NewJob, Outcome, Page, Quarantined, Query, QueueStore, Result, Selector,
-    StateStore, Stats, Step, Store,
+    LogQuery, LogStore, NewJob, Outcome, Page, QuarantineId, Quarantined, QuarantinedRecord, Query,
+    QueueStore, Released, Result, Selector, StateStore, Stats, Step, Store,
 };
 use kvjob::kv::Health;
 use tokio::sync::{Semaphore, watch};
@@ -178,6 +178,18 @@ impl QueueStore for Faulty {
         self.inner.purge(query).await
     }
 
+    async fn release_quarantined(
+        &self,
+        id: QuarantineId,
+        unreadable: bool,
+    ) -> Result<Option<Released>> {
+        self.inner.release_quarantined(id, unreadable).await
+    }
+
+    async fn remove_quarantined(&self, id: QuarantineId) -> Result<bool> {
+        self.inner.remove_quarantined(id).await
+    }
+
     fn activity(&self) -> watch::Receiver<u64> {
         match &self.deaf {
             Some(deaf) => deaf.subscribe(),
@@ -206,6 +218,10 @@ impl StateStore for Faulty {
 
     async fn quarantine(&self, limit: usize, cursor: Option<Cursor>) -> Result<Page<Quarantined>> {
         self.inner.quarantine(limit, cursor).await
+    }
+
+    async fn quarantined(&self, id: QuarantineId) -> Result<Option<QuarantinedRecord>> {
+        self.inner.quarantined(id).await
     }
 }
 

@@ -1,6 +1,6 @@
 //! Recording an end in spite of the store.
 
-use kvjob::job::{Error, State};
+use kvjob::job::{Error, State, StateStore as _};
 use kvjob::kv::ErrorKind;
 use kvjob::worker::Event;
 
@@ -52,6 +52,21 @@ async fn an_end_whose_answer_was_lost_is_not_taken_for_a_lost_lease() {
     assert!(matches!(runs.next().await, Event::RecordFailed { .. }));
     assert_eq!(ended(runs.next().await), (State::Completed, None));
     runs.stop().await;
+}
+
+#[tokio::test]
+async fn a_completion_whose_answer_was_lost_is_one_although_its_job_is_gone() {
+    let bench = Bench::forgetful().await;
+    let id = bench.add("task").await;
+    let unknown = Fault::After(broken(ErrorKind::Unknown));
+    bench.store.fail("complete", 1, unknown);
+    let mut runs = Runs::start(bench.worker().handler("task", async |_| ()));
+    bench.pass(SECOND).await;
+    assert_eq!(runs.next().await, started(id, "task", 1));
+    assert!(matches!(runs.next().await, Event::RecordFailed { .. }));
+    assert_eq!(ended(runs.next().await), (State::Completed, None));
+    runs.stop().await;
+    assert!(bench.store.get(id).await.unwrap().is_none());
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use kvjob::clock::{Clock as _, Timestamp};
 use kvjob::job::{
-    Error, Job, JobId, KvStore, NewJob, Options, Query, QueueStore as _, Result, State,
+    Error, Job, JobId, KvStore, NewJob, Options, Query, QueueStore as _, Result, Retention, State,
     StateStore as _, Store,
 };
 use kvjob::kv::{self, Memory};
@@ -36,17 +36,23 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) async fn new() -> Self {
-        Self::with(Faulty::new).await
+        Self::with(Faulty::new, Options::default()).await
+    }
+
+    /// One whose store keeps no completed jobs.
+    pub(crate) async fn forgetful() -> Self {
+        let retention = Retention::new().completed(Duration::ZERO);
+        Self::with(Faulty::new, Options::default().retention(retention)).await
     }
 
     /// One whose store tells nobody that something happened.
     pub(crate) async fn deaf() -> Self {
-        Self::with(Faulty::deaf).await
+        Self::with(Faulty::deaf, Options::default()).await
     }
 
-    async fn with(faulty: impl FnOnce(Arc<dyn Store>) -> Faulty) -> Self {
+    async fn with(faulty: impl FnOnce(Arc<dyn Store>) -> Faulty, options: Options) -> Self {
         let clock = ManualClock::new(1);
-        let options = Options::default().clock(Arc::new(clock.clone()));
+        let options = options.clock(Arc::new(clock.clone()));
         let store = KvStore::open(Arc::new(Memory::new()), options).await;
         let store = Arc::new(faulty(Arc::new(store.unwrap())));
         Self { clock, store }

@@ -78,6 +78,9 @@ pub(super) struct Tracker {
     looked: Option<JobId>,
     /// Jobs that looking found to have ended: if it was here, the news is still on its way.
     found_ended: HashSet<JobId>,
+    /// Jobs that looking did not find. If they completed here, where completed ones are not kept,
+    /// the news is on its way; if they are not found twice, they are lost.
+    not_found: HashSet<JobId>,
     /// Whether anything happened since the last look.
     busy: bool,
 }
@@ -199,6 +202,7 @@ impl Tracker {
                     self.found_ended.insert(id);
                     self.ended(&job, true);
                 }
+                Ok(None) if self.not_found.insert(id) => {}
                 Ok(None) => self.lost(id, "it was purged while it waited".to_owned()),
                 Err(job::Error::Store(error))
                     if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::TooNew) =>

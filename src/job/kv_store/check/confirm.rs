@@ -81,7 +81,13 @@ impl<T: FnMut(CheckEvent) + Send> Check<'_, T> {
     }
 
     async fn purge(&self, id: JobId) -> Result<()> {
-        while self.jobs.run(Purge(id)).await? == Purged::Partly {}
+        // Only what is being removed already.
+        let purge = || Purge {
+            id,
+            states: [].into(),
+            ended_before: None,
+        };
+        while self.jobs.run(purge()).await? == Purged::Partly {}
         Ok(())
     }
 
