@@ -108,7 +108,7 @@ impl Mender<'_, '_, '_> {
                 Ok(Done::Mended("removed"))
             }
             Fix::PutAside(object) => {
-                let done = self.put_aside(object, problem).await?;
+                let done = self.put_aside(object, problem)?;
                 if matches!(done, Done::Mended(_)) {
                     self.view.remove_object(object);
                 }
@@ -118,7 +118,7 @@ impl Mender<'_, '_, '_> {
                 object,
                 value,
                 put_aside,
-            } => self.rewrite(object, value, *put_aside, problem).await,
+            } => self.rewrite(object, value, *put_aside, problem),
             Fix::Put(key, value) => {
                 if self.view.writes(key) {
                     return Ok(Done::Later);
@@ -205,7 +205,7 @@ impl Mender<'_, '_, '_> {
     }
 
     /// An object's raw bytes go to the quarantine; the caller removes it.
-    async fn put_aside(&mut self, object: &Object, problem: &Problem) -> Result<Done> {
+    fn put_aside(&mut self, object: &Object, problem: &Problem) -> Result<Done> {
         let name = QuarantineId::of(object.key.as_bytes(), &object.value);
         let aside = self.cx.keys.quarantine(&object.key, name.as_u64());
         if self.view.writes(&object.key) || self.view.writes(&aside) {
@@ -231,7 +231,7 @@ impl Mender<'_, '_, '_> {
         Ok(Done::Mended("put aside"))
     }
 
-    async fn rewrite(
+    fn rewrite(
         &mut self,
         object: &Object,
         value: &[u8],
@@ -242,7 +242,7 @@ impl Mender<'_, '_, '_> {
             return Ok(Done::Later);
         }
         if put_aside {
-            let done = self.put_aside(object, problem).await?;
+            let done = self.put_aside(object, problem)?;
             if !matches!(done, Done::Mended(_)) {
                 return Ok(done);
             }
