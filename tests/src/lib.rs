@@ -10,10 +10,12 @@
     clippy::missing_panics_doc
 )]
 
+mod dump;
 mod five_methods;
 mod fixture;
 mod stores;
 
+pub use dump::{dump, load};
 pub use five_methods::FiveMethods;
 pub use fixture::{Fixture, Space, text, within};
 pub use stores::{Named, STORES};

@@ -37,6 +37,7 @@ on_every_store![
     a_corrupt_worker_record_is_put_aside,
     a_header_from_the_future_is_left_alone_and_others_run,
     a_scheduled_header_from_the_future_does_not_block_promotion,
+    the_lease_of_a_job_from_the_future_stays_in_its_record,
     a_namespace_from_the_future_is_refused,
     a_lane_entry_without_a_job_is_dropped,
 ];
@@ -710,6 +711,26 @@ async fn a_scheduled_header_from_the_future_does_not_block_promotion(f: Fixture)
     f.pass(1);
     assert_eq!(f.claim(20).await.len(), 10);
     assert_eq!(f.space(Space::Scheduled).await.len(), 290);
+}
+
+async fn the_lease_of_a_job_from_the_future_stays_in_its_record(f: Fixture) {
+    let newer = f.add("t").await.id;
+    let older = f.add("t").await.id;
+    assert_eq!(f.claim(2).await.len(), 2);
+    let record = f.space(Space::Worker).await;
+    f.overwrite(Fixture::key(Space::Job, newer), b"\x02whatever it is")
+        .await;
+    f.pass(100);
+    assert_eq!(f.jobs.expire().await.unwrap(), [older]);
+    assert!(f.jobs.expire().await.unwrap().is_empty());
+    let left = f.space(Space::Worker).await;
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].key, record[0].key);
+    let holds = |record: &Object, id: JobId| {
+        let bytes = id.as_bytes();
+        record.value.windows(16).any(|window| window == bytes)
+    };
+    assert!(holds(&left[0], newer) && !holds(&left[0], older));
 }
 
 async fn a_namespace_from_the_future_is_refused(f: Fixture) {
