@@ -43,6 +43,7 @@ use super::super::header::{self, Header, Phase};
 use super::super::keys::{KeySpace, LATE};
 use super::super::plan::{Context, View};
 use super::super::retention::{End, WALK_WAITS};
+use super::super::scheme::Scheme;
 use super::super::{JobId, Result, Retention};
 use super::purge::{self, Purged};
 use super::{Operation, quarantine};
@@ -343,6 +344,7 @@ impl Page {
             .collect();
         view.load(&headers).await?;
         let (mut jobs, mut places) = (Vec::new(), Vec::new());
+        let mut again = None;
         for (place, one) in self.passed.iter().enumerate() {
             if !one.goes {
                 continue;
@@ -362,13 +364,18 @@ impl Page {
                         view.remove(entry.clone());
                     }
                 }
-                (Found::Nothing, Some((_, entry))) => view.remove(entry.clone()),
-                (Found::Nothing | Found::LeftAlone, _) => {}
+                (Found::PutAside, _) if cx.keys.scheme == Scheme::Bag => {
+                    // A foreign value may have hidden the job's own: the next page sees.
+                    again = Some(place);
+                    break;
+                }
+                (Found::Nothing | Found::PutAside, Some((_, entry))) => view.remove(entry.clone()),
+                (Found::Nothing | Found::PutAside | Found::LeftAlone, _) => {}
             }
         }
         let removed = purge::remove(cx, view, jobs).await?;
-        if let Some(place) = places.get(removed.len()) {
-            self.passed.truncate(*place);
+        if let Some(place) = places.get(removed.len()).copied().or(again) {
+            self.passed.truncate(place);
             self.more = true;
         }
         Ok(Swept {
@@ -407,7 +414,8 @@ async fn go_on(cx: &Context<'_>, view: &mut View<'_>) -> Result<Swept> {
                 view.remove(entry);
                 settled += 1;
             }
-            Found::Nothing => {
+            Found::PutAside if cx.keys.scheme == Scheme::Bag => settled += 1,
+            Found::Nothing | Found::PutAside => {
                 view.remove(entry);
                 settled += 1;
             }
@@ -416,7 +424,7 @@ async fn go_on(cx: &Context<'_>, view: &mut View<'_>) -> Result<Swept> {
     }
     let wanted = jobs.len();
     let removed = purge::remove(cx, view, jobs).await?;
-    let unfinished = removed.len() < wanted || removed.contains(&Purged::Partly);
+    let unfinished = settled > 0 || removed.len() < wanted || removed.contains(&Purged::Partly);
     // What newer software began must not be looked at again and again.
     let progress = settled > 0 || !removed.is_empty();
     Ok(Swept {
@@ -434,11 +442,13 @@ fn whole(removed: &[Purged]) -> u64 {
 enum Found {
     Header(Box<Header>),
     Nothing,
+    /// It could not be read.
+    PutAside,
     /// Newer software wrote it.
     LeftAlone,
 }
 
-/// Reads a header; one that cannot be read is put aside, and so is not there (rule 20).
+/// Reads a header; one that cannot be read is put aside (rule 20).
 async fn read(cx: &Context<'_>, view: &mut View<'_>, key: &Key) -> Result<Found> {
     let Some(value) = view.get(key).await? else {
         return Ok(Found::Nothing);
@@ -451,7 +461,7 @@ async fn read(cx: &Context<'_>, view: &mut View<'_>, key: &Key) -> Result<Found>
         }
         Err(error) => {
             quarantine::header(cx, view, key, &value, &error)?;
-            Ok(Found::Nothing)
+            Ok(Found::PutAside)
         }
     }
 }
