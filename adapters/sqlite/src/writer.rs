@@ -6,6 +6,7 @@ use std::fs::{File, OpenOptions};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::time::Duration;
 
 use kvjob::kv::{Error, ErrorKind, Health, Result};
 use rusqlite::hooks::Wal;
@@ -18,6 +19,11 @@ use crate::table;
 
 /// Pages that the log grows by between two checkpoints: 4 MiB where a page has 4 KiB.
 const CHECKPOINT_PAGES: i32 = 1000;
+/// In a log of this length a checkpoint waits for those who read in it, so that SQLite can begin it
+/// again from the front: else readers who take turns could make it grow for ever.
+const WAITING_PAGES: i32 = 4 * CHECKPOINT_PAGES;
+/// How long it waits for each.
+const PATIENCE: Duration = Duration::from_millis(50);
 /// A log that was longer is cut to this when SQLite begins it again.
 const KEPT_LOG_BYTES: i64 = 64 << 20;
 /// A log of this length is worth a warning.
@@ -29,6 +35,8 @@ pub(crate) struct Writer {
     log: File,
     log_path: PathBuf,
     connection: Connection,
+    /// How long it waits for the locks of others.
+    busy_timeout: Duration,
     heard: Arc<Heard>,
     /// Whether SQLite was last told to sync commits.
     syncing: bool,
@@ -71,6 +79,7 @@ impl Writer {
             log,
             log_path,
             connection,
+            busy_timeout: place.busy_timeout,
             heard,
             syncing: true,
             unsynced: false,
@@ -150,10 +159,9 @@ impl Writer {
             return Ok(());
         }
         self.checkpointed = pages;
-        let mode = CheckpointMode::PASSIVE;
-        match self.connection.wal_checkpoint_v2(Some(MAIN_DB), mode) {
-            Ok(_) => self.held_up = None,
-            // Another connection is at it.
+        match self.move_log(pages >= WAITING_PAGES) {
+            Ok(()) => self.held_up = None,
+            // Another connection is at it, or reads in it: as much as could be was moved.
             Err(error) if is_busy(&error) => {}
             // It may have been of commits that were acknowledged, and the next sync may succeed
             // without them.
@@ -162,6 +170,18 @@ impl Writer {
             Err(error) => self.held_up = Some(error.to_string()),
         }
         Ok(())
+    }
+
+    fn move_log(&self, waiting: bool) -> rusqlite::Result<()> {
+        let connection = &self.connection;
+        let move_as = |mode| connection.wal_checkpoint_v2(Some(MAIN_DB), mode).map(drop);
+        if !waiting {
+            return move_as(CheckpointMode::PASSIVE);
+        }
+        connection.busy_timeout(PATIENCE)?;
+        let moved = move_as(CheckpointMode::RESTART);
+        connection.busy_timeout(self.busy_timeout)?;
+        moved
     }
 
     pub(crate) fn health(&self) -> Health {
