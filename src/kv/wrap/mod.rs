@@ -1,9 +1,9 @@
-//! Stores around stores: each takes a [`Store`](super::Store) and is one that does something
+//! Stores around stores: each takes a [`Store`] and is one that does something
 //! more, one file each. No backend lives here.
 //!
 //! | wrapper | what it adds |
 //! |---|---|
-//! | [`Journaled`] | [`Atomic`](super::Atomic) for a store that has none |
+//! | [`Journaled`] | [`Atomic`] for a store that has none |
 //! | [`Prefixed`] | a prefix before every key, so that several share one store |
 //! | [`Traced`] | spans and counters |
 //! | `Faulty` | faults, for tests (feature `testkit`) |

@@ -23,7 +23,7 @@ use crate::kv::{
 /// | `key` | the key or prefix, where there is one |
 /// | `asked` | how many keys, scans, changes or commits were handed in, where it may be many |
 /// | `objects`, `bytes` | how much was read or written, in the end |
-/// | `error` | the [kind](Error::kind) of failure, in the end |
+/// | `error` | the [kind](crate::kv::Error::kind) of failure, in the end |
 ///
 /// The same is [counted](Self::counts) for each operation, whether anybody listens or not.
 /// Values are never shown.

@@ -52,12 +52,12 @@ use crate::kv::{
 ///   is there.
 /// - *The store below fails.* If the record could not be written, nothing has happened, and its
 ///   error is returned. Afterwards every write is tried again for a second; if that does not help
-///   the caller gets [`Unknown`](ErrorKind::Unknown), and the store closes itself: nobody sees
-///   half a commit, every call answers [`Closed`](ErrorKind::Closed), and opening the store again
+///   the caller gets [`Unknown`](crate::kv::ErrorKind::Unknown), and the store closes itself: nobody sees
+///   half a commit, every call answers [`Closed`](crate::kv::ErrorKind::Closed), and opening the store again
 ///   finishes what was begun. If the store below panics, that is one more way to fail.
-/// - *A record is damaged.* [`start`](Store::start) answers [`Corrupt`](ErrorKind::Corrupt), names
+/// - *A record is damaged.* [`start`](Store::start) answers [`Corrupt`](crate::kv::ErrorKind::Corrupt), names
 ///   its key, and changes nothing. Whoever removes that key goes on with what is there, which may
-///   hold half a commit. A record of newer software is [`TooNew`](ErrorKind::TooNew).
+///   hold half a commit. A record of newer software is [`TooNew`](crate::kv::ErrorKind::TooNew).
 ///
 /// # One process
 ///
@@ -77,7 +77,7 @@ use crate::kv::{
 ///
 /// Keys are the same in the store below, so that it can be used without a journal, too, should it
 /// learn to commit. The journal keeps its own under `\xff\xffkvjob-journal/`: they are
-/// [`InvalidKey`](ErrorKind::InvalidKey) here, and no scan, delete or watcher meets them.
+/// [`InvalidKey`](crate::kv::ErrorKind::InvalidKey) here, and no scan, delete or watcher meets them.
 ///
 /// It needs a Tokio runtime with time enabled.
 #[derive(Debug)]
