@@ -45,7 +45,7 @@ fn jobs_are_kept_for_a_time_that_makes_sense() {
     let place = Place::new();
     for bad in ["7", "-1s", "soon"] {
         let keep = format!("--keep-completed={bad}");
-        let answer = place.fed(&["run", "-", "--exec", "true", &keep], &lines(1));
+        let answer = place.kvjob(&["run", "-", "--exec", "true", &keep]);
         assert_eq!(answer.code, Some(2), "{answer:?}");
     }
     let keep = ["run", "-", "--exec", "true", "--keep-completed", "7d"];
