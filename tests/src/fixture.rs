@@ -3,21 +3,25 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use kvjob::clock::Clock as _;
-use kvjob::clock::Timestamp;
+use async_trait::async_trait;
+use kvjob::clock::{Clock, Timestamp};
 use kvjob::encoding::tuple::Tuple;
 use kvjob::job::{
     Claim, Claimed, Enqueued, Job, JobId, KvStore, NewJob, Options, QueueStore as _, State,
     StateStore as _, Store as _,
 };
+use kvjob::kv::wrap::{Faulty, Odds};
 use kvjob::kv::{self, Change, Object, Scan};
 use kvjob::testkit::ManualClock;
 use tempfile::TempDir;
 
 /// How long a test may hang before it fails.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How often a job store is opened in vain where calls fail by themselves.
+const TRIES_UNDER_FAULTS: usize = 100;
 
 /// A job store, the store below it, and its clock.
 pub struct Fixture {
@@ -27,8 +31,11 @@ pub struct Fixture {
     pub store: Arc<dyn kv::Store>,
     /// The clock; time moves by it alone.
     pub clock: ManualClock,
+    jobs_clock: Arc<dyn Clock>,
+    /// How often it is tried to open the job store.
+    tries: usize,
     again: Option<Open>,
-    _directory: Option<TempDir>,
+    directory: Option<TempDir>,
 }
 
 /// Opens a store's data, the first time and again.
@@ -77,13 +84,15 @@ impl Fixture {
     /// On this store, whose data is gone with it.
     pub async fn on(store: Arc<dyn kv::Store>, directory: Option<TempDir>) -> Self {
         let clock = ManualClock::new(7);
-        let jobs = open(&store, &clock).await;
+        let jobs_clock: Arc<dyn Clock> = Arc::new(clock.clone());
         Self {
-            jobs,
+            jobs: open_jobs(&store, &jobs_clock, 1).await,
             store,
             clock,
+            jobs_clock,
+            tries: 1,
             again: None,
-            _directory: directory,
+            directory,
         }
     }
 
@@ -99,6 +108,37 @@ impl Fixture {
         }
     }
 
+    /// The same over its store, whose calls fail by themselves so often, in other ways for each
+    /// seed. Nobody sleeps on its clock, so that what is tried again takes no time.
+    pub async fn under_faults(self, on_reads: Odds, on_writes: Odds, seed: u64) -> Self {
+        self.jobs.stop().await.unwrap();
+        let store = self.store;
+        let below: Open = match self.again {
+            Some(open) => {
+                store.stop().await.unwrap();
+                open
+            }
+            None => Box::new(move || Arc::clone(&store)),
+        };
+        let opened = AtomicU64::new(0);
+        let open = move || {
+            let seed = seed ^ opened.fetch_add(1, Ordering::Relaxed);
+            let faulty = Faulty::new(below(), seed);
+            Arc::new(faulty.on_reads(on_reads).on_writes(on_writes)) as Arc<dyn kv::Store>
+        };
+        let (store, clock) = (open(), ManualClock::new(7));
+        let jobs_clock: Arc<dyn Clock> = Arc::new(Sleepless(clock.clone()));
+        Self {
+            jobs: open_jobs(&store, &jobs_clock, TRIES_UNDER_FAULTS).await,
+            store,
+            clock,
+            jobs_clock,
+            tries: TRIES_UNDER_FAULTS,
+            again: Some(Box::new(open)),
+            directory: self.directory,
+        }
+    }
+
     /// Stops the job store, and the store below where its data outlives it, and opens both again.
     pub async fn reopen(&mut self) {
         self.jobs.stop().await.unwrap();
@@ -111,12 +151,12 @@ impl Fixture {
 
     /// The options the job store was opened with.
     pub fn options(&self) -> Options {
-        options(&self.clock)
+        options(&self.jobs_clock)
     }
 
     /// Another job store over the same store, as a second process would have.
     pub async fn another(&self) -> KvStore {
-        open(&self.store, &self.clock).await
+        open_jobs(&self.store, &self.jobs_clock, self.tries).await
     }
 
     /// The time.
@@ -254,16 +294,48 @@ impl Fixture {
     }
 }
 
-async fn open(store: &Arc<dyn kv::Store>, clock: &ManualClock) -> KvStore {
+async fn open_jobs(
+    store: &Arc<dyn kv::Store>,
+    clock: &Arc<dyn Clock>,
+    most_tries: usize,
+) -> KvStore {
+    for _ in 1..most_tries {
+        if let Ok(opened) = KvStore::open(Arc::clone(store), options(clock)).await {
+            return opened;
+        }
+    }
     let opened = KvStore::open(Arc::clone(store), options(clock)).await;
     opened.unwrap()
 }
 
 /// Leases run out at their deadline on every store, be it shared or not.
-fn options(clock: &ManualClock) -> Options {
+fn options(clock: &Arc<dyn Clock>) -> Options {
     Options::default()
-        .clock(Arc::new(clock.clone()))
+        .clock(Arc::clone(clock))
         .max_skew(Duration::ZERO)
+}
+
+/// A clock on which sleeping takes no time: whoever sleeps lets the others run once.
+#[derive(Debug)]
+struct Sleepless(ManualClock);
+
+#[async_trait]
+impl Clock for Sleepless {
+    fn now(&self) -> Timestamp {
+        self.0.now()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.0.monotonic()
+    }
+
+    async fn sleep_until(&self, _deadline: Duration) {
+        tokio::task::yield_now().await;
+    }
+
+    fn random(&self) -> u64 {
+        self.0.random()
+    }
 }
 
 fn a_minute() -> Claim {

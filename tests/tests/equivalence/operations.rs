@@ -1,0 +1,163 @@
+//! What is done with a job store, and how it is made up. How it is done lives in `side`.
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+
+/// What one job is to be.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    pub task: u8,
+    pub tenant: bool,
+    pub flag: bool,
+    pub priority: i16,
+    pub delay: Option<u64>,
+    pub attempts: u32,
+    pub wait: u64,
+    pub key: Option<(u8, bool)>,
+    pub large: bool,
+}
+
+/// One operation. Jobs and leases are meant by their number among those there were so far.
+#[derive(Clone, Debug)]
+pub enum Op {
+    Enqueue(Wish),
+    EnqueueMany(Vec<Wish>),
+    Claim {
+        max: usize,
+        task: Option<u8>,
+        forbid: bool,
+        lease: u64,
+    },
+    Complete(usize),
+    Fail {
+        lease: usize,
+        timed_out: bool,
+        retry: u8,
+        long: bool,
+    },
+    Snooze(usize, u64),
+    Abandon(usize),
+    Heartbeat(Vec<usize>, u64),
+    Expire,
+    Cancel(Option<usize>, Option<u8>),
+    Canceled,
+    Retry(Option<usize>, Option<u8>),
+    Purge(Option<usize>),
+    DequeueNext,
+    Dequeue(usize),
+    List(usize),
+    Lookup(Vec<u8>, Option<u8>, usize),
+    History(usize),
+    Log(usize, String),
+    Logs(usize, usize),
+    Stats,
+    /// Garbage in the place of a job's header.
+    Spoil(usize),
+    Quarantine(usize),
+    /// Puts back what was put aside, be it readable or not.
+    Release(usize, bool),
+    RemoveAside(usize),
+    /// The job store, and the store below where its data outlives it.
+    Reopen,
+    Pass(u64),
+}
+
+fn wish() -> impl Strategy<Value = Wish> {
+    (
+        (0..3u8, any::<bool>(), any::<bool>(), -1..2i16),
+        option::of(0..20u64),
+        (1..4u32, 0..10u64),
+        option::weighted(0.3, (0..3u8, any::<bool>())),
+        prop::bool::weighted(0.2),
+    )
+        .prop_map(
+            |((task, tenant, flag, priority), delay, (attempts, wait), key, large)| Wish {
+                task,
+                tenant,
+                flag,
+                priority,
+                delay,
+                attempts,
+                wait,
+                key,
+                large,
+            },
+        )
+}
+
+pub fn op() -> impl Strategy<Value = Op> {
+    let one = || 0..64usize;
+    let claim = (1..5usize, option::of(0..3u8), any::<bool>(), 1..30u64);
+    let claim = claim.prop_map(|(max, task, forbid, lease)| Op::Claim {
+        max,
+        task,
+        forbid,
+        lease,
+    });
+    let fail = (one(), any::<bool>(), 0..4u8, prop::bool::weighted(0.2));
+    let fail = fail.prop_map(|(lease, timed_out, retry, long)| Op::Fail {
+        lease,
+        timed_out,
+        retry,
+        long,
+    });
+    prop_oneof![
+        8 => wish().prop_map(Op::Enqueue),
+        2 => vec(wish(), 1..6).prop_map(Op::EnqueueMany),
+        8 => claim,
+        4 => one().prop_map(Op::Complete),
+        5 => fail,
+        2 => (one(), 0..20u64).prop_map(|(lease, wait)| Op::Snooze(lease, wait)),
+        2 => one().prop_map(Op::Abandon),
+        2 => (vec(one(), 0..4), 1..30u64).prop_map(|(leases, time)| Op::Heartbeat(leases, time)),
+        2 => Just(Op::Expire),
+        2 => (option::of(one()), option::of(0..3u8)).prop_map(|(job, task)| Op::Cancel(job, task)),
+        1 => Just(Op::Canceled),
+        2 => (option::of(one()), option::of(0..3u8)).prop_map(|(job, task)| Op::Retry(job, task)),
+        2 => option::of(one()).prop_map(Op::Purge),
+        2 => Just(Op::DequeueNext),
+        2 => one().prop_map(Op::Dequeue),
+        2 => (1..5usize).prop_map(Op::List),
+        2 => (vec(0..9u8, 0..3), option::of(0..3u8), 1..5usize)
+            .prop_map(|(states, task, limit)| Op::Lookup(states, task, limit)),
+        1 => one().prop_map(Op::History),
+        2 => (one(), "[a-z]{0,9}").prop_map(|(job, line)| Op::Log(job, line)),
+        1 => (one(), 1..5usize).prop_map(|(job, limit)| Op::Logs(job, limit)),
+        1 => Just(Op::Stats),
+        1 => one().prop_map(Op::Spoil),
+        1 => (1..3usize).prop_map(Op::Quarantine),
+        1 => (0..3usize, any::<bool>()).prop_map(|(aside, any)| Op::Release(aside, any)),
+        1 => (0..3usize).prop_map(Op::RemoveAside),
+        1 => Just(Op::Reopen),
+        6 => (0..20_000u64).prop_map(Op::Pass),
+    ]
+}
+
+/// An operation that is one commit at most, so that it is done or not, and spoils nothing.
+pub fn undivided() -> impl Strategy<Value = Op> {
+    op().prop_map(|op| match op {
+        Op::EnqueueMany(wishes) => Op::Enqueue(wishes[0].clone()),
+        Op::Cancel(None, task) => Op::Cancel(Some(0), task),
+        Op::Retry(None, task) => Op::Retry(Some(0), task),
+        Op::Purge(None) => Op::Purge(Some(0)),
+        Op::Spoil(_) | Op::Release(..) | Op::RemoveAside(_) => Op::Expire,
+        other => other,
+    })
+}
+
+impl Op {
+    /// Whether it changes nothing, so that it can be done again until it is answered.
+    pub fn only_reads(&self) -> bool {
+        matches!(
+            self,
+            Op::Canceled
+                | Op::List(_)
+                | Op::Lookup(..)
+                | Op::History(_)
+                | Op::Logs(..)
+                | Op::Stats
+                | Op::Quarantine(_)
+        )
+    }
+}
