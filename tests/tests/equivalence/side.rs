@@ -279,10 +279,13 @@ impl Side {
         let Some(record) = aside.get(*number) else {
             return Self::nothing();
         };
-        match op {
+        let mut answer = match op {
             Op::Release(_, any) => self.answer(jobs.release_quarantined(record.id, *any).await),
             _ => self.answer(jobs.remove_quarantined(record.id).await),
-        }
+        };
+        // An error names it in words.
+        answer.text = answer.text.replace(&record.id.to_string(), "it");
+        answer
     }
 
     /// What changes nothing, but that a line is written.
