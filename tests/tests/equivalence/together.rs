@@ -35,6 +35,11 @@ async fn run(ops: &[Op]) -> Verdict {
         }
         same(&answers, format_args!("operation {number}, {op:?}"))?;
     }
+    // What is left of a job whose record was thrown away lies under other keys on a bag, and so is
+    // found and put aside under other names.
+    if ops.iter().any(|op| matches!(op, Op::RemoveAside(_))) {
+        return same_in_the_end(&sides).await;
+    }
     for repair in [false, true] {
         same_in_the_end(&sides).await?;
         let mut findings = Vec::new();
