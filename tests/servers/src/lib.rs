@@ -1,0 +1,299 @@
+//! Servers for tests: each a child of the test that starts it, on a free port of the loopback
+//! interface, with its data in a directory of its own, so that a test may kill it. Here is what
+//! they have in common; [`redis`], [`etcd`] and [`postgres`] know how each is started.
+//!
+//! A server that is not installed is a panic that says what to install. When its [`Server`] is
+//! dropped, or the test's process ends in whatever way, it is killed.
+
+#![allow(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "made for tests"
+)]
+
+pub mod etcd;
+pub mod postgres;
+pub mod redis;
+
+use std::collections::VecDeque;
+use std::io::{BufRead as _, BufReader, Read};
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use tempfile::TempDir;
+
+/// How long a server may take until it serves.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How many lines of its output are kept.
+const LINES: usize = 200;
+/// How often a new server is tried on another port, should somebody have taken the first one.
+const TRIES: usize = 3;
+
+/// A server, running or killed, and its data.
+#[derive(Debug)]
+pub struct Server {
+    how: How,
+    directory: TempDir,
+    port: u16,
+    running: Option<Running>,
+}
+
+/// How a server is started.
+#[derive(Debug)]
+struct How {
+    /// What it is called.
+    name: &'static str,
+    /// Part of the line it prints once it serves.
+    ready: &'static str,
+    /// The command, for a directory and a port.
+    command: fn(&Start<'_>) -> Command,
+    /// More arguments, the same at each start.
+    arguments: Vec<String>,
+}
+
+/// What a command is made of.
+#[derive(Debug)]
+struct Start<'a> {
+    directory: &'a Path,
+    port: u16,
+}
+
+#[derive(Debug)]
+struct Running {
+    process: Child,
+    guard: Child,
+    output: Arc<Mutex<VecDeque<String>>>,
+    listeners: Vec<JoinHandle<()>>,
+}
+
+impl Server {
+    fn new(how: How, directory: TempDir) -> Self {
+        let mut server = Self {
+            how,
+            directory,
+            port: 0,
+            running: None,
+        };
+        for attempt in 1.. {
+            server.port = free_port();
+            match server.try_start() {
+                Ok(()) => break,
+                Err(_) if attempt < TRIES => {}
+                Err(why) => panic!("{why}"),
+            }
+        }
+        server
+    }
+
+    /// The port it listens on, also after it was killed.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where its data is.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// What it printed last, since it was started.
+    pub fn output(&self) -> String {
+        self.running
+            .as_ref()
+            .map_or_else(String::new, Running::printed)
+    }
+
+    /// Starts it again on its data and port, and returns when it serves.
+    ///
+    /// # Panics
+    /// If it runs, or does not start.
+    pub fn start(&mut self) {
+        assert!(self.running.is_none(), "{} runs already", self.how.name);
+        if let Err(why) = self.try_start() {
+            panic!("{why}");
+        }
+    }
+
+    /// Kills it with -9.
+    pub fn kill(&mut self) {
+        self.running = None;
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub fn stop(&mut self) {
+        self.signal(Signal::TERM);
+        if let Some(running) = &mut self.running {
+            running.wait();
+        }
+        self.running = None;
+    }
+
+    /// Lets it stand still: it answers nobody, and keeps its connections.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on after [`pause`](Self::pause).
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let running = self.running.as_ref().expect("it runs");
+        kill_process(running.pid(), signal).expect("it is our child");
+    }
+
+    fn try_start(&mut self) -> Result<(), String> {
+        let name = self.how.name;
+        let mut command = (self.how.command)(&Start {
+            directory: self.directory.path(),
+            port: self.port,
+        });
+        command.args(&self.how.arguments);
+        let mut process = command
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {name} by {command:?}: {error}"));
+        // It ends when the pipe does, and that ends with this process.
+        let guard = Command::new("sh")
+            .arg("-c")
+            .arg(format!("read line; kill -9 -{}", process.id()))
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("there is a shell");
+        let output = Arc::new(Mutex::new(VecDeque::new()));
+        let (serves, hears) = channel();
+        let ready = self.how.ready;
+        let streams: [Option<Box<dyn Read + Send>>; 2] = [
+            process.stdout.take().map(|it| Box::new(it) as _),
+            process.stderr.take().map(|it| Box::new(it) as _),
+        ];
+        let listeners = streams
+            .into_iter()
+            .flatten()
+            .map(|stream| {
+                let (output, serves) = (Arc::clone(&output), serves.clone());
+                thread::spawn(move || listen(stream, ready, &output, serves))
+            })
+            .collect();
+        drop(serves);
+        let running = Running {
+            process,
+            guard,
+            output,
+            listeners,
+        };
+        match hears.recv_timeout(PATIENCE) {
+            Ok(()) => {
+                self.running = Some(running);
+                Ok(())
+            }
+            Err(why) => {
+                let what = match why {
+                    RecvTimeoutError::Disconnected => "ended at once".to_owned(),
+                    RecvTimeoutError::Timeout => format!("does not serve after {PATIENCE:?}"),
+                };
+                Err(format!("{name} {what}; it printed:\n{}", running.printed()))
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Running {
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.process)
+    }
+
+    fn printed(&self) -> String {
+        let lines = self.output.lock().unwrap_or_else(PoisonError::into_inner);
+        lines
+            .iter()
+            .fold(String::new(), |text, line| text + line + "\n")
+    }
+}
+
+impl Running {
+    /// Until it has ended, and its own children too: PostgreSQL's outlive it by a moment, and
+    /// hold its port.
+    fn wait(&mut self) {
+        let _ = self.process.wait();
+        for listener in self.listeners.drain(..) {
+            let _ = listener.join();
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // First the guard, so that it cannot kill whoever gets the number next.
+        let _ = self.guard.kill();
+        let _ = self.guard.wait();
+        let _ = kill_process_group(self.pid(), Signal::KILL);
+        self.wait();
+    }
+}
+
+/// Keeps what a server prints, and says once that it serves.
+fn listen(stream: impl Read, ready: &str, output: &Mutex<VecDeque<String>>, serves: Sender<()>) {
+    let mut serves = Some(serves);
+    for line in BufReader::new(stream).lines() {
+        let Ok(line) = line else { return };
+        if line.contains(ready)
+            && let Some(serves) = serves.take()
+        {
+            // Nobody hears it who has lost patience.
+            let _ = serves.send(());
+        }
+        let mut lines = output.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.len() == LINES {
+            lines.pop_front();
+        }
+        lines.push_back(line);
+    }
+}
+
+/// A port of the loopback interface that nobody listens on.
+///
+/// # Panics
+/// If there is none.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    listener.local_addr().expect("it is bound").port()
+}
+
+/// A program in one of these directories, or on the PATH.
+fn program(name: &str, directories: &[PathBuf], install: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = directories
+        .iter()
+        .cloned()
+        .chain(std::env::split_paths(&path))
+        .map(|directory| directory.join(name))
+        .find(|program| program.is_file());
+    found.unwrap_or_else(|| {
+        panic!(
+            "this test needs {name}, which is not installed: {install}, or `make setup`; \
+             `make test SKIP_SERVERS=1` leaves out the tests that need servers"
+        )
+    })
+}
