@@ -67,7 +67,7 @@ async fn open_with(
 ) -> Result<(Opened, KvStore)> {
     let url: StoreUrl = global.store.parse()?;
     if missing == Missing::Refuse {
-        refuse_missing(&url, global)?;
+        refuse_missing(&url)?;
     }
     let below = open_below(&url).await?;
     let mut options = Options::default();
@@ -85,7 +85,7 @@ async fn open_with(
     let _ = below.stop().await;
     let is_corrupt =
         matches!(&error, job::Error::Store(error) if *error.kind() == ErrorKind::Corrupt);
-    let message = format!("could not read the jobs in {}", global.store);
+    let message = format!("could not read the jobs in {url}");
     let error = Error::caused(message, error);
     Err(if is_corrupt {
         let check = command(global, "check");
@@ -114,41 +114,24 @@ async fn open_below(url: &StoreUrl) -> Result<Arc<dyn kv::Store>> {
 }
 
 /// A look at a store must not make one.
-fn refuse_missing(url: &StoreUrl, global: &Global) -> Result<()> {
-    if !is_on_disk(&url.scheme) || url.path.is_empty() || Path::new(&url.path).exists() {
+fn refuse_missing(url: &StoreUrl) -> Result<()> {
+    let is_on_disk = url.backend().is_some_and(|backend| backend.is_on_disk());
+    if !is_on_disk || url.path.is_empty() || Path::new(&url.path).exists() {
         return Ok(());
     }
     let error = Error::new(format!("there is no store at {}", url.path));
     Err(error.advice(format!(
-        "`kvjob enqueue` and `kvjob run` make one; --store or KVJOB_STORE names another than {}.",
-        global.store
+        "`kvjob enqueue` and `kvjob run` make one; --store or KVJOB_STORE names another than {url}."
     )))
 }
 
-/// Whether the URLs of a backend name a path.
-fn is_on_disk(scheme: &str) -> bool {
-    let backends = kvjob_any::backends();
-    let mut named = backends.iter().filter(|backend| backend.name == scheme);
-    named.any(|backend| backend.url.contains("PATH"))
-}
-
-/// A command to go on with, on the same store.
+/// A command to go on with, on the same store; a password is left for its user to fill in.
 pub(crate) fn command(global: &Global, words: &str) -> String {
     if global.store == DEFAULT || std::env::var("KVJOB_STORE").as_deref() == Ok(&global.store) {
-        format!("kvjob {words}")
-    } else {
-        format!("kvjob {words} --store '{}'", global.store)
+        return format!("kvjob {words}");
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_on_disk_is_known() {
-        assert!(is_on_disk("redb"));
-        assert!(!is_on_disk("memory"));
-        assert!(!is_on_disk("redis"));
+    match global.store.parse::<StoreUrl>() {
+        Ok(url) => format!("kvjob {words} --store '{url}'"),
+        Err(_) => format!("kvjob {words} --store URL"),
     }
 }

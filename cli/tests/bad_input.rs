@@ -28,7 +28,7 @@ fn an_unknown_scheme_lists_the_known_ones() {
     for (url, why) in [
         ("reddb:x", "there is no backend \"reddb\""),
         ("jobs.redb", "it has no scheme"),
-        ("redb:x?sync=off", "there is no option \"sync\""),
+        ("redb:x?sync=off", "redb: takes no option \"sync\""),
     ] {
         let answer = place.kvjob(&["list", "--store", url]);
         refused(&answer, &[url, why, "redb:PATH", "memory:"]);

@@ -23,7 +23,7 @@ async fn memory_does_not_pretend_to_be_durable() {
     assert!(
         refused("memory:?durability=immediate")
             .await
-            .contains("never on disk")
+            .contains("takes no option \"durability\"")
     );
     assert!(refused("memory:jobs").await.contains("takes no path"));
 }
@@ -38,7 +38,10 @@ async fn an_unknown_scheme_lists_the_known_ones() {
 #[tokio::test]
 async fn the_list_of_backends_tells_the_truth() {
     let directory = tempfile::tempdir().unwrap();
-    for backend in kvjob_any::backends().iter().filter(|it| it.enabled) {
+    for backend in kvjob_any::backends()
+        .into_iter()
+        .filter(kvjob_any::Backend::is_enabled)
+    {
         let path = match backend.name {
             "memory" => String::new(),
             name => directory.path().join(name).display().to_string(),
@@ -59,8 +62,10 @@ async fn the_list_of_backends_tells_the_truth() {
 #[tokio::test]
 async fn what_has_a_path_is_there_the_next_time() {
     let directory = tempfile::tempdir().unwrap();
-    let enabled = kvjob_any::backends().into_iter().filter(|it| it.enabled);
-    for backend in enabled.filter(|it| it.url.contains("PATH")) {
+    let enabled = kvjob_any::backends()
+        .into_iter()
+        .filter(kvjob_any::Backend::is_enabled);
+    for backend in enabled.filter(kvjob_any::Backend::is_on_disk) {
         let name = backend.name;
         let path = directory.path().join(name);
         let url = format!(
@@ -82,7 +87,7 @@ async fn what_has_a_path_is_there_the_next_time() {
 #[cfg(not(all(feature = "redb", feature = "sled", feature = "sqlite")))]
 #[tokio::test]
 async fn a_backend_that_is_not_compiled_in_says_which_feature_it_needs() {
-    for backend in kvjob_any::backends().iter().filter(|it| !it.enabled) {
+    for backend in kvjob_any::backends().iter().filter(|it| !it.is_enabled()) {
         let text = refused(&format!("{}:jobs", backend.name)).await;
         let feature = format!("build kvjob-any with the feature {}", backend.name);
         assert!(text.contains(&feature), "{text}");

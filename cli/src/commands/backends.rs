@@ -34,7 +34,8 @@ fn as_json(backend: &Backend) -> Value {
     json!({
         "name": backend.name,
         "url": backend.url,
-        "enabled": backend.enabled,
+        "options": backend.options,
+        "enabled": backend.is_enabled(),
         "durability": backend.durability,
         "shared": shared(backend),
         "atomic": backend.atomic,
@@ -49,13 +50,16 @@ fn as_json(backend: &Backend) -> Value {
 }
 
 fn print(out: &mut Out, backend: &Backend) -> Result<()> {
-    let missing = if backend.enabled {
+    let missing = if backend.is_enabled() {
         ""
     } else {
         " (not compiled in)"
     };
     out.line(&format!("{}{missing}", backend.name))?;
     out.line(&format!("  URL       {}", backend.url))?;
+    if !backend.options.is_empty() {
+        out.line(&format!("  options   {}", backend.options.join(", ")))?;
+    }
     out.line(&format!("  survives  {}", backend.durability))?;
     let users = if shared(backend) {
         "several processes at a time"
