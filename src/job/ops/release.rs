@@ -100,6 +100,10 @@ impl Operation for Release {
         let shares_key = cx.keys.scheme == Scheme::Bag
             && matches!(cx.keys.space_of(&key), Some(Space::History | Space::Log));
         if !shares_key && view.get(&key).await?.is_some() {
+            if view.read_again(&self.at).await?.is_empty() {
+                // Between the two reads somebody else released it.
+                return Ok(None);
+            }
             let message = format!(
                 "{} cannot be released: another record stands under its key {key}",
                 self.id
