@@ -13,9 +13,11 @@
 mod dump;
 mod five_methods;
 mod fixture;
+mod shared;
 mod stores;
 
 pub use dump::{dump, load};
 pub use five_methods::FiveMethods;
 pub use fixture::{Fixture, Space, text, within};
+pub use shared::Shared;
 pub use stores::{Named, STORES};

@@ -9,11 +9,13 @@
 //! | `list` | the queue in claim order |
 //! | `within` | storing a job inside a transaction of the user's |
 //! | `check` | a walk over everything stored, and what is mended on the way |
+//! | `listener` | hearing of what other processes do |
 //! | `sweep` | when what is no longer to be kept is removed |
 
 mod check;
 mod commit;
 mod list;
+mod listener;
 mod logs;
 mod options;
 mod planner;
@@ -33,6 +35,7 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 pub use options::Options;
 pub use within::Receipt;
 
+use self::listener::Listener;
 use self::planner::{Memory, Planner};
 use self::request::{Request, Waiter};
 use self::sweep::Sweeper;
@@ -88,6 +91,7 @@ struct Inner {
     max_skew: Duration,
     started: Mutex<bool>,
     sweeper: OnceLock<Sweeper>,
+    listener: OnceLock<Listener>,
 }
 
 impl fmt::Debug for KvStore {
@@ -174,11 +178,25 @@ impl KvStore {
             max_skew,
             started: Mutex::new(false),
             sweeper: OnceLock::new(),
+            listener: OnceLock::new(),
         })))
     }
 
     fn clock(&self) -> &dyn Clock {
         &*self.0.options.clock
+    }
+
+    /// Listens to what other processes do that concerns this one.
+    fn listen(&self) -> Listener {
+        let keys = &self.0.keys;
+        let prefixes = vec![
+            keys.ready_all(),
+            keys.scheduled_all(),
+            keys.signals(&self.0.incarnation),
+        ];
+        let clock = Arc::clone(&self.0.options.clock);
+        let store = Arc::clone(&self.0.store);
+        Listener::start(store, prefixes, self.0.requests.downgrade(), clock)
     }
 
     async fn send(&self, request: Request) -> Result<()> {
@@ -302,6 +320,8 @@ impl Store for KvStore {
                 if !ids.is_empty() {
                     tracing::info!(jobs = ids.len(), "took back the leases of dead processes");
                 }
+            } else if self.0.store.watch().is_some() {
+                self.0.listener.get_or_init(|| self.listen());
             }
             if self.0.options.retention.removes() {
                 self.0.sweeper.get_or_init(|| {
@@ -317,6 +337,9 @@ impl Store for KvStore {
     async fn stop(&self) -> Result<()> {
         if let Some(sweeper) = self.0.sweeper.get() {
             sweeper.stop();
+        }
+        if let Some(listener) = self.0.listener.get() {
+            listener.stop();
         }
         let (reply, stopped) = oneshot::channel();
         if self.send(Request::Stop(reply)).await.is_ok() {

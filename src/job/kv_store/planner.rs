@@ -17,7 +17,7 @@ use super::super::plan::{Context, Effect, Held, Lanes, Look, Plan, Stamps, View}
 use super::super::{Error, Result, Retention};
 use super::request::{Group, Request, Waiter};
 use crate::clock::Clock;
-use crate::kv::{self, Change, ErrorKind, Key, Object, Store};
+use crate::kv::{self, Change, ErrorKind, Event, Key, Object, Store};
 
 /// Operations and bytes of one commit (rule 15).
 const MOST_OPERATIONS: usize = 256;
@@ -28,6 +28,12 @@ const MOST_YIELDS: u32 = 16;
 const LINGER: Duration = Duration::from_millis(100);
 /// How often claims look for lanes that others filled (rule 13), and for leases that ran out.
 const REFRESH: Duration = Duration::from_secs(1);
+/// Lanes heard of; beyond that all lanes are looked for.
+const MOST_HEARD: usize = 256;
+/// The most blocks that claims choose from, and after how many claims that nobody was in the way
+/// of there is one less of them.
+const MOST_BLOCKS: usize = 64;
+const WINS: u32 = 4;
 /// How often a group is planned again before its callers hear of the conflict.
 pub(super) const MOST_TRIES: u32 = 64;
 /// A step between wall and monotonic clock that is no drift (rule 8).
@@ -52,6 +58,12 @@ pub(super) struct Planner {
 pub(super) struct Memory {
     lanes: Lanes,
     held: Held,
+    /// Lanes that another process was heard to have filled, and that are not known.
+    heard: BTreeSet<Key>,
+    /// See [`Context::blocks`].
+    blocks: usize,
+    /// Claims in a row that nobody was in the way of.
+    wins: u32,
     looked_at: Option<Duration>,
     /// Behind which lane to go on looking (rule 13).
     look_from: Option<Key>,
@@ -69,6 +81,7 @@ impl Planner {
         while self.gather(&mut group).await {
             let committed = std::mem::take(&mut group.committed);
             group.lines.extend(self.apply(committed));
+            self.hear(std::mem::take(&mut group.heard));
             while group.len() > 0 || !group.lines.is_empty() {
                 self.work(&mut group).await;
             }
@@ -161,9 +174,17 @@ impl Planner {
                 None => Err(no_atomic(&*self.store)),
             };
             match outcome {
-                Ok(()) => return self.answer(group, waiting, plan, got),
+                Ok(()) => {
+                    if !got.is_empty() {
+                        self.meet(false);
+                    }
+                    return self.answer(group, waiting, plan, got);
+                }
                 Err(error) => match error.kind() {
                     ErrorKind::ConditionFailed { indices } if !last_try => {
+                        if indices.iter().any(|index| plan.is_of(*index, CLAIMS)) {
+                            self.meet(true);
+                        }
                         set_aside(&mut group, waiting, &plan, indices);
                         self.pause(tries).await;
                     }
@@ -199,6 +220,8 @@ impl Planner {
             max_changes,
             max_bytes,
             lanes: &self.memory.lanes,
+            heard: &self.memory.heard,
+            blocks: self.memory.blocks.max(1),
             held: &self.memory.held,
             stamps: &self.stamps,
             look: match self.memory.looked_at {
@@ -265,6 +288,7 @@ impl Planner {
         let got = if wanted.is_empty() {
             Vec::new()
         } else {
+            claim::read_ahead(&cx, &mut view, &wanted).await?;
             if cx.look != Look::Not {
                 // Leases that ran out are found by whoever claims.
                 let expire = Expire {
@@ -315,6 +339,7 @@ impl Planner {
                 }
                 Effect::Stirred => stirred = true,
                 Effect::Head { prefix, lane, head } => self.memory.lanes.set(&prefix, &lane, head),
+                Effect::Heard { prefix } => drop(self.memory.heard.remove(&prefix)),
                 Effect::Looked { next } => {
                     self.memory.look_from = next;
                     self.memory.looked_at = Some(self.clock.monotonic());
@@ -339,6 +364,60 @@ impl Planner {
                 .send_modify(|count| *count = count.wrapping_add(1));
         }
         left_over
+    }
+
+    /// Takes in what others may have done: a hint, which the next claim looks into.
+    fn hear(&mut self, events: Vec<Event>) {
+        if events.is_empty() {
+            return;
+        }
+        for event in events {
+            match event {
+                Event::Changed(key) if self.concerns_no_lane(&key) => {}
+                Event::Changed(key) => match self.keys.read_ready(&key) {
+                    Ok(ready) => {
+                        let (prefix, position) = key.as_bytes().split_at(ready.lane_len);
+                        let prefix = Key::from(prefix);
+                        if self.memory.lanes.knows(&prefix) {
+                            self.memory.lanes.lower(&prefix, position);
+                        } else {
+                            self.memory.heard.insert(prefix);
+                        }
+                    }
+                    // A key that stands for several.
+                    Err(_) => self.memory.looked_at = None,
+                },
+                Event::Lagged => self.memory.looked_at = None,
+            }
+        }
+        if self.memory.heard.len() > MOST_HEARD {
+            self.memory.looked_at = None;
+        }
+        if self.memory.looked_at.is_none() {
+            self.memory.heard.clear();
+        }
+        self.activity
+            .send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    fn concerns_no_lane(&self, key: &Key) -> bool {
+        key.starts_with(&self.keys.scheduled_all())
+            || key.starts_with(&self.keys.signals(&self.incarnation))
+    }
+
+    /// Learns from a commit of claims how many others are at the head of the lanes (rule 16).
+    fn meet(&mut self, conflict: bool) {
+        let memory = &mut self.memory;
+        if conflict {
+            memory.blocks = (memory.blocks.max(1) * 2).min(MOST_BLOCKS);
+            memory.wins = 0;
+        } else {
+            memory.wins += 1;
+            if memory.wins >= WINS {
+                memory.blocks = memory.blocks.saturating_sub(1);
+                memory.wins = 0;
+            }
+        }
     }
 
     /// Removes the worker records that hold nothing any more.

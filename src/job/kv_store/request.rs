@@ -10,7 +10,7 @@ use super::super::ops::Operation;
 use super::super::ops::claim::{Got, Wanted};
 use super::super::plan::{Context, Effect, View};
 use super::super::{Error, Result};
-use crate::kv::{Key, Object};
+use crate::kv::{Event, Key, Object};
 
 /// What callers send to the planner.
 pub(super) enum Request {
@@ -20,6 +20,8 @@ pub(super) enum Request {
     Line(Object),
     /// What follows from a commit that the user made.
     Committed(Vec<Effect>),
+    /// What another process may have done.
+    Heard(Vec<Event>),
     Stop(oneshot::Sender<()>),
 }
 
@@ -98,6 +100,7 @@ pub(super) struct Group {
     pub(super) claims: VecDeque<(Wanted, oneshot::Sender<Result<Got>>)>,
     pub(super) lines: VecDeque<Object>,
     pub(super) committed: Vec<Effect>,
+    pub(super) heard: Vec<Event>,
     pub(super) stop: Option<oneshot::Sender<()>>,
 }
 
@@ -108,6 +111,7 @@ impl Group {
             Request::Claim(wanted, reply) => self.claims.push_back((wanted, reply)),
             Request::Line(line) => self.lines.push_back(line),
             Request::Committed(effects) => self.committed.extend(effects),
+            Request::Heard(events) => self.heard.extend(events),
             Request::Stop(reply) => self.stop = Some(reply),
         }
     }
@@ -118,6 +122,9 @@ impl Group {
 
     /// Whether anybody waits for it.
     pub(super) fn is_awaited(&self) -> bool {
-        self.len() > 0 || !self.committed.is_empty() || self.stop.is_some()
+        self.len() > 0
+            || !self.committed.is_empty()
+            || !self.heard.is_empty()
+            || self.stop.is_some()
     }
 }

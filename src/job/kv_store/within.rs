@@ -5,7 +5,7 @@
 //! planned over what has been [read ahead](Ahead) of the transaction; where it asks for more, that
 //! is read and the operation planned again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -85,6 +85,8 @@ impl KvStore {
             max_changes: limits.commit_changes,
             max_bytes: limits.commit_bytes,
             lanes: &lanes,
+            heard: &BTreeSet::new(),
+            blocks: 1,
             held: &held,
             stamps: &self.0.stamps,
             look: Look::Not,

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use super::super::header::{self, Header, Holder, Phase};
 use super::super::keys::ReadyKey;
-use super::super::plan::{Context, Effect, Entry, View, WorkerRecord};
+use super::super::plan::{Context, Effect, Entry, Look, View, WorkerRecord};
 use super::super::scheme::Scheme;
 use super::super::transition::{self, Why};
 use super::super::{Claimed, Claims, Error, Job, JobId, Lease, Result, Selector, State};
-use super::{promote, quarantine};
+use super::{expire, promote, quarantine};
 use crate::kv::{ErrorKind, Key, Object};
 
 mod heads;
@@ -41,6 +41,30 @@ pub(in crate::job) enum Mode {
 pub(in crate::job) enum Got {
     Claims(Claims),
     Taken(Vec<Job>),
+}
+
+/// Reads, in one trip, what planning these claims begins with, as far as it can be known.
+pub(in crate::job) async fn read_ahead(
+    cx: &Context<'_>,
+    view: &mut View<'_>,
+    callers: &[&Wanted],
+) -> Result<()> {
+    let mut wants: Vec<(&Selector, usize)> = Vec::new();
+    for caller in callers {
+        match wants
+            .iter_mut()
+            .find(|(selector, _)| **selector == caller.selector)
+        {
+            Some((_, total)) => *total += caller.max,
+            None => wants.push((&caller.selector, caller.max)),
+        }
+    }
+    let mut scans = heads::first_scans(cx, &wants);
+    scans.push(promote::first_scan(cx, view));
+    if cx.look != Look::Not {
+        scans.push(expire::first_scan(cx.keys));
+    }
+    view.scan_ahead(scans).await
 }
 
 /// Plans every claim of a group. The answers stand in the order of the callers.
@@ -72,7 +96,8 @@ pub(in crate::job) async fn plan(
             .filter_map(|index| callers.get(*index))
             .map(|one| one.max)
             .sum();
-        let mut heads = Heads::new(cx, view, &caller.selector, total).await?;
+        let also = records(cx, callers);
+        let mut heads = Heads::new(cx, view, &caller.selector, total, also).await?;
         for index in alike {
             let Some(wanted) = callers.get(index) else {
                 continue;
@@ -102,6 +127,23 @@ pub(in crate::job) async fn plan(
         .into_iter()
         .map(|got| got.unwrap_or(Got::Taken(Vec::new())))
         .collect())
+}
+
+/// The worker records in which new leases will stand.
+fn records(cx: &Context<'_>, callers: &[&Wanted]) -> Vec<Key> {
+    let mut slots: Vec<u64> = callers
+        .iter()
+        .filter_map(|wanted| match &wanted.mode {
+            Mode::Lease { worker, .. } => Some(cx.held.slot_for(worker)),
+            Mode::Take => None,
+        })
+        .collect();
+    slots.sort_unstable();
+    slots.dedup();
+    slots
+        .into_iter()
+        .map(|slot| cx.keys.worker(&cx.incarnation, slot))
+        .collect()
 }
 
 /// What the callers of a group share.

@@ -25,6 +25,11 @@ pub(in crate::job) struct Expire {
     pub(in crate::job) others_are_dead: bool,
 }
 
+/// The first page of worker records that an expiry reads.
+pub(in crate::job) fn first_scan(keys: &KeySpace) -> Scan {
+    Scan::prefix(keys.workers()).limit(PAGE)
+}
+
 /// What a sweep came to.
 #[derive(Clone, Debug, Default)]
 pub(in crate::job) struct Expired {
@@ -43,7 +48,7 @@ impl Operation for Expire {
 
     async fn plan(&self, cx: &Context<'_>, view: &mut View<'_>) -> Result<Expired> {
         let mut expired = Expired::default();
-        let mut scan = Scan::prefix(cx.keys.workers()).limit(PAGE);
+        let mut scan = first_scan(cx.keys);
         loop {
             let (records, all) = view.scan(scan.clone()).await?;
             let last = records

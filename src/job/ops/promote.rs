@@ -13,15 +13,20 @@ const PAGE: usize = 128;
 /// Pages read beyond jobs of a newer format, which stay where they are.
 const MOST_PAGES: usize = 16;
 
+/// The first page of scheduled jobs that [`plan`] reads.
+pub(in crate::job) fn first_scan(cx: &Context<'_>, view: &View<'_>) -> Scan {
+    // Each takes a check of its header, an index key removed and one put.
+    let room = cx.max_changes.saturating_sub(view.size().0) / 4;
+    Scan::prefix(cx.keys.scheduled_all()).limit(PAGE.min(room).max(1))
+}
+
 /// Moves what is due from `scheduled` to its lane (rule 11). Returns when the next one will be
 /// due.
 pub(in crate::job) async fn plan(
     cx: &Context<'_>,
     view: &mut View<'_>,
 ) -> Result<Option<Timestamp>> {
-    // Each takes a check of its header, an index key removed and one put.
-    let room = cx.max_changes.saturating_sub(view.size().0) / 4;
-    let mut scan = Scan::prefix(cx.keys.scheduled_all()).limit(PAGE.min(room).max(1));
+    let mut scan = first_scan(cx, view);
     for _ in 0..MOST_PAGES {
         let (objects, all) = view.scan(scan.clone()).await?;
         let last = objects

@@ -1,5 +1,6 @@
 //! What an operation may know while it plans.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::super::Retention;
@@ -26,6 +27,12 @@ pub(in crate::job) struct Context<'a> {
     pub(in crate::job) max_changes: usize,
     pub(in crate::job) max_bytes: usize,
     pub(in crate::job) lanes: &'a Lanes,
+    /// Lanes, by their prefixes, that another process was heard to have filled, and that are not
+    /// among the known ones.
+    pub(in crate::job) heard: &'a BTreeSet<Key>,
+    /// How many blocks of jobs near the head a claim chooses from: 1 while no other process is in
+    /// the way (rule 16).
+    pub(in crate::job) blocks: usize,
     pub(in crate::job) held: &'a Held,
     pub(in crate::job) stamps: &'a Stamps,
     /// Whether it is time to see what others did.

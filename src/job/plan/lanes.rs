@@ -54,6 +54,25 @@ impl Lanes {
         }
     }
 
+    /// The prefixes of all of them, in order.
+    pub(in crate::job) fn prefixes(&self) -> impl Iterator<Item = &Key> {
+        self.0.keys()
+    }
+
+    /// Whether this lane is among them.
+    pub(in crate::job) fn knows(&self, prefix: &Key) -> bool {
+        self.0.contains_key(prefix)
+    }
+
+    /// Somebody put a job into a lane that is known.
+    pub(in crate::job) fn lower(&mut self, prefix: &Key, position: &[u8]) {
+        if let Some(known) = self.0.get_mut(prefix)
+            && *position < *known.head
+        {
+            known.head = position.into();
+        }
+    }
+
     /// The lanes a claim takes from.
     pub(in crate::job) fn wanted(&self, selector: &Selector) -> BTreeMap<Key, Known> {
         self.0

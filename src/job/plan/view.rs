@@ -19,6 +19,8 @@ pub(in crate::job) struct View<'s> {
     store: &'s dyn Store,
     /// What the store held when it was read.
     read: HashMap<Key, Option<Bytes>>,
+    /// Pages that were read before anybody asked for them.
+    ahead: Vec<(Scan, kv::Page)>,
     writes: BTreeMap<Key, Written>,
     /// Records that must stand unchanged although nobody writes them.
     checks: HashMap<Key, usize>,
@@ -65,6 +67,8 @@ pub(in crate::job) enum Effect {
         lane: Lane,
         head: Option<Position>,
     },
+    /// What others put into this lane has been looked at.
+    Heard { prefix: Key },
     /// Lanes were looked for up to this one; `None` if up to the last.
     Looked { next: Option<Key> },
     /// A lease of this process began.
@@ -91,6 +95,7 @@ impl<'s> View<'s> {
         Self {
             store,
             read: HashMap::new(),
+            ahead: Vec::new(),
             writes: BTreeMap::new(),
             checks: HashMap::new(),
             effects: Vec::new(),
@@ -287,10 +292,22 @@ impl<'s> View<'s> {
         self.read.get(key).cloned().flatten()
     }
 
+    /// Reads the pages that the next scans will ask for, in one trip.
+    pub(in crate::job) async fn scan_ahead(&mut self, scans: Vec<Scan>) -> Result<()> {
+        if scans.len() > 1 {
+            let pages = self.store.scan_many(scans.clone()).await?;
+            self.ahead.extend(scans.into_iter().zip(pages));
+        }
+        Ok(())
+    }
+
     /// Objects of one scan, forward, at most its limit, as the group leaves them so far; and
     /// whether that was all.
     pub(in crate::job) async fn scan(&mut self, scan: Scan) -> Result<(Vec<Object>, bool)> {
-        let page = self.store.scan(scan.clone()).await?;
+        let page = match self.take_ahead(&scan) {
+            Some(page) => page,
+            None => self.store.scan(scan.clone()).await?,
+        };
         self.overlay(scan, page).await
     }
 
@@ -299,15 +316,31 @@ impl<'s> View<'s> {
         &mut self,
         scans: Vec<Scan>,
     ) -> Result<Vec<(Vec<Object>, bool)>> {
-        let pages = match scans.as_slice() {
+        let ahead: Vec<Option<kv::Page>> = scans.iter().map(|scan| self.take_ahead(scan)).collect();
+        let unread: Vec<Scan> = scans
+            .iter()
+            .zip(&ahead)
+            .filter(|(_, ahead)| ahead.is_none())
+            .map(|(scan, _)| scan.clone())
+            .collect();
+        let mut pages = match unread.as_slice() {
+            [] => Vec::new(),
             [scan] => vec![self.store.scan(scan.clone()).await?],
-            _ => self.store.scan_many(scans.clone()).await?,
-        };
-        let mut answers = Vec::with_capacity(pages.len());
-        for (scan, page) in scans.into_iter().zip(pages) {
-            answers.push(self.overlay(scan, page).await?);
+            _ => self.store.scan_many(unread).await?,
+        }
+        .into_iter();
+        let mut answers = Vec::with_capacity(scans.len());
+        for (scan, ahead) in scans.into_iter().zip(ahead) {
+            if let Some(page) = ahead.or_else(|| pages.next()) {
+                answers.push(self.overlay(scan, page).await?);
+            }
         }
         Ok(answers)
+    }
+
+    fn take_ahead(&mut self, scan: &Scan) -> Option<kv::Page> {
+        let index = self.ahead.iter().position(|(ahead, _)| ahead == scan)?;
+        Some(self.ahead.swap_remove(index).1)
     }
 
     /// Lays the group's writes over a page, and reads on where they hide too much of it.
@@ -458,6 +491,15 @@ pub(in crate::job) struct Plan {
     /// For each change, the operation that made it first, and others that made it again.
     pub(in crate::job) by: Vec<(usize, Vec<usize>)>,
     pub(in crate::job) effects: Vec<Effect>,
+}
+
+impl Plan {
+    /// Whether the change at this index is one of this operation's.
+    pub(in crate::job) fn is_of(&self, index: usize, operation: usize) -> bool {
+        self.by
+            .get(index)
+            .is_some_and(|(first, others)| *first == operation || others.contains(&operation))
+    }
 }
 
 fn size(key: &Key, after: Option<&Bytes>) -> usize {

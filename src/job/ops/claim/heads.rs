@@ -11,8 +11,119 @@ use crate::kv::{Cursor, Key, Object, Scan};
 const MOST_LANES: usize = 32;
 /// Lanes looked for now and then, although there is enough to do.
 const SLICE: usize = 64;
+/// Gaps between lanes that are looked into in one trip.
+const MOST_GAPS: usize = 64;
 /// The most entries read ahead.
 const MOST_AHEAD: usize = 1024;
+
+/// What reading the lanes of these claims begins with, as far as it is known before: so that it is
+/// read in one trip with what else claims read.
+pub(super) fn first_scans(cx: &Context<'_>, wants: &[(&Selector, usize)]) -> Vec<Scan> {
+    let mut scans = Vec::new();
+    let mut add = |scan: Scan| {
+        if !scans.contains(&scan) {
+            scans.push(scan);
+        }
+    };
+    let mut looks = cx.look != Look::Not;
+    for (selector, want) in wants {
+        let unread = cx.lanes.wanted(selector);
+        looks |= unread.is_empty();
+        for prefix in best(&unread, MOST_LANES) {
+            add(lane_scan(&prefix, start_of(&prefix), page(cx, *want)));
+        }
+    }
+    for prefix in cx.heard {
+        add(first_of(prefix.clone()));
+    }
+    if looks {
+        let from = match &cx.look {
+            Look::Some(from) => from.clone(),
+            Look::Not | Look::All => None,
+        };
+        let gaps = Gaps::new(cx, from);
+        for gap in gaps.left.iter().take(MOST_GAPS) {
+            add(gap_scan(cx.keys, gap.as_ref()));
+        }
+    }
+    scans
+}
+
+/// How many jobs a commit can begin, of so many that are wanted: each takes two changes.
+fn at_most(cx: &Context<'_>, want: usize) -> usize {
+    want.min(cx.max_changes / 2).clamp(1, MOST_AHEAD)
+}
+
+/// How many entries of a lane are read at once for claims that want so many.
+fn page(cx: &Context<'_>, want: usize) -> usize {
+    (at_most(cx, want) * cx.blocks).min(MOST_AHEAD)
+}
+
+fn start_of(lane: &Key) -> Cursor {
+    Cursor::after(lane.clone())
+}
+
+fn lane_scan(lane: &Key, rest: Cursor, limit: usize) -> Scan {
+    Scan::prefix(lane.clone()).after(rest).limit(limit)
+}
+
+/// The lanes with the best heads, best first.
+fn best(unread: &BTreeMap<Key, Known>, most: usize) -> Vec<Key> {
+    let mut order: Vec<(&Position, &Key)> = unread
+        .iter()
+        .map(|(prefix, known)| (&known.head, prefix))
+        .collect();
+    order.sort_unstable();
+    order
+        .into_iter()
+        .take(most)
+        .map(|(_, prefix)| prefix.clone())
+        .collect()
+}
+
+fn first_of(lane: Key) -> Scan {
+    Scan::prefix(lane).limit(1)
+}
+
+fn gap_scan(keys: &KeySpace, behind_lane: Option<&Key>) -> Scan {
+    let after = behind_lane.map(|prefix| behind(prefix.as_bytes()));
+    Scan::prefix(keys.ready_all()).after(after).limit(1)
+}
+
+/// Where lanes are looked for: behind each lane that is known, and at the start.
+struct Gaps {
+    /// The lanes behind which nobody has looked yet; `None` is the start of all.
+    left: BTreeSet<Option<Key>>,
+    seen: BTreeSet<Key>,
+}
+
+impl Gaps {
+    fn new(cx: &Context<'_>, from: Option<Key>) -> Self {
+        let seen: BTreeSet<Key> = cx.lanes.prefixes().cloned().collect();
+        let behind_from = seen.iter().filter(|lane| Some(*lane) > from.as_ref());
+        let mut left: BTreeSet<Option<Key>> = behind_from.cloned().map(Some).collect();
+        left.insert(from);
+        Self { left, seen }
+    }
+
+    /// The first ones, to be looked into in one trip.
+    fn take(&mut self, most: usize) -> Vec<Option<Key>> {
+        let mut taken = Vec::new();
+        while taken.len() < most
+            && let Some(gap) = self.left.pop_first()
+        {
+            taken.push(gap);
+        }
+        taken
+    }
+
+    /// A lane was found: the next gap is behind it.
+    fn found(&mut self, lane: Key) {
+        if self.seen.insert(lane.clone()) {
+            self.left.insert(Some(lane));
+        }
+    }
+}
 
 /// Reads the lanes of one selector, best job first.
 pub(super) struct Heads<'a> {
@@ -22,7 +133,11 @@ pub(super) struct Heads<'a> {
     open: Vec<OpenLane>,
     /// The next jobs, in order, their headers loaded.
     queue: VecDeque<Object>,
+    /// The jobs around the block that this process takes (rule 16).
+    passed_by: VecDeque<Object>,
     want: usize,
+    /// Other keys that the claims will read.
+    also: Vec<Key>,
     /// Whether all lanes of the store have been looked for.
     looked: bool,
 }
@@ -36,11 +151,13 @@ struct OpenLane {
 }
 
 impl<'a> Heads<'a> {
+    /// For claims that want so many jobs of these lanes, and will read these keys besides.
     pub(super) async fn new(
         cx: &Context<'_>,
         view: &mut View<'_>,
         selector: &'a Selector,
         want: usize,
+        also: Vec<Key>,
     ) -> Result<Self> {
         let mut unread = cx.lanes.wanted(selector);
         for (prefix, lane, position) in view.readied() {
@@ -54,15 +171,17 @@ impl<'a> Heads<'a> {
                 }
             }
         }
-        let want = want.clamp(1, MOST_AHEAD);
         let mut heads = Self {
             selector,
             unread,
             open: Vec::new(),
             queue: VecDeque::new(),
-            want,
+            passed_by: VecDeque::new(),
+            want: at_most(cx, want),
+            also,
             looked: false,
         };
+        heads.hear(cx, view).await?;
         // Now and then a slice, so that it costs the same however many lanes there are.
         let (from, most) = match &cx.look {
             Look::Not => return Ok(heads),
@@ -70,7 +189,7 @@ impl<'a> Heads<'a> {
             Look::All => (None, usize::MAX),
         };
         heads.looked = from.is_none();
-        let next = heads.look(cx.keys, view, from, most).await?;
+        let next = heads.look(cx, view, from, most).await?;
         heads.looked &= next.is_none();
         view.effect(Effect::Looked { next });
         Ok(heads)
@@ -83,7 +202,7 @@ impl<'a> Heads<'a> {
         view: &mut View<'_>,
     ) -> Result<Option<Object>> {
         if self.queue.is_empty() {
-            self.fill(cx.keys, view).await?;
+            self.fill(cx, view).await?;
         }
         Ok(self.queue.pop_front())
     }
@@ -104,10 +223,10 @@ impl<'a> Heads<'a> {
             rest,
         } in self.open
         {
-            let first = self
-                .queue
-                .iter()
-                .find(|entry| entry.key.starts_with(&prefix));
+            let left = self.passed_by.iter().chain(&self.queue);
+            let first = left
+                .filter(|entry| entry.key.starts_with(&prefix))
+                .min_by(|one, other| one.key.cmp(&other.key));
             let head = first
                 .or_else(|| buffer.front())
                 .map(|entry| &entry.key)
@@ -125,14 +244,49 @@ impl<'a> Heads<'a> {
     }
 
     /// Merges the lanes until enough jobs are in the queue, and loads their headers in one trip.
-    async fn fill(&mut self, keys: &KeySpace, view: &mut View<'_>) -> Result<()> {
-        while self.queue.len() < self.want {
+    async fn fill(&mut self, cx: &Context<'_>, view: &mut View<'_>) -> Result<()> {
+        if self.passed_by.is_empty() {
+            self.merge(cx, view, page(cx, self.want)).await?;
+            let blocks = self.queue.len() / self.want;
+            if cx.blocks > 1 && blocks > 1 {
+                // Others are at the head, too: whole batches should win or lose, and rarely meet.
+                let block = cx.clock.random() % blocks as u64;
+                let first = usize::try_from(block).unwrap_or(0) * self.want;
+                let after = self.queue.split_off(first + self.want);
+                let block = self.queue.split_off(first);
+                self.passed_by = std::mem::replace(&mut self.queue, block);
+                self.passed_by.extend(after);
+            }
+        } else {
+            // What was passed by is still better than nothing.
+            let rest = self
+                .passed_by
+                .split_off(self.want.min(self.passed_by.len()));
+            self.queue = std::mem::replace(&mut self.passed_by, rest);
+        }
+        if self.queue.is_empty() {
+            return Ok(());
+        }
+        let mut wanted = std::mem::take(&mut self.also);
+        for entry in &self.queue {
+            if let Ok(ready) = cx.keys.read_ready(&entry.key) {
+                wanted.push(cx.keys.job(ready.id));
+                if payload_stored(entry) {
+                    wanted.push(cx.keys.payload(ready.id));
+                }
+            }
+        }
+        view.load(&wanted).await
+    }
+
+    async fn merge(&mut self, cx: &Context<'_>, view: &mut View<'_>, most: usize) -> Result<()> {
+        while self.queue.len() < most {
             if self
                 .open
                 .iter()
                 .any(|lane| lane.buffer.is_empty() && lane.rest.is_some())
             {
-                self.read_on(view).await?;
+                self.read_on(cx, view).await?;
             }
             let best = self
                 .open
@@ -155,35 +309,20 @@ impl<'a> Heads<'a> {
                 }
                 (_, None) if !self.looked => {
                     self.looked = true;
-                    self.look(keys, view, None, usize::MAX).await?;
+                    self.look(cx, view, None, usize::MAX).await?;
                 }
                 (_, None) => break,
             }
         }
-        let mut wanted = Vec::with_capacity(self.queue.len());
-        for entry in &self.queue {
-            if let Ok(ready) = keys.read_ready(&entry.key) {
-                wanted.push(keys.job(ready.id));
-                if payload_stored(entry) {
-                    wanted.push(keys.payload(ready.id));
-                }
-            }
-        }
-        view.load(&wanted).await
+        Ok(())
     }
 
     /// Opens the unread lanes with the best heads.
     fn open_best(&mut self) {
-        let mut order: Vec<(Position, Key)> = self
-            .unread
-            .iter()
-            .map(|(key, known)| (known.head.clone(), key.clone()))
-            .collect();
-        order.sort_unstable();
         let room = MOST_LANES.saturating_sub(self.open.len()).max(1);
-        for (_, prefix) in order.into_iter().take(room) {
+        for prefix in best(&self.unread, room) {
             if let Some(Known { lane, .. }) = self.unread.remove(&prefix) {
-                let rest = Some(Cursor::after(prefix.clone()));
+                let rest = Some(start_of(&prefix));
                 self.open.push(OpenLane {
                     prefix,
                     lane,
@@ -195,7 +334,8 @@ impl<'a> Heads<'a> {
     }
 
     /// Reads the next page of every lane whose buffer is empty, in one trip.
-    async fn read_on(&mut self, view: &mut View<'_>) -> Result<()> {
+    async fn read_on(&mut self, cx: &Context<'_>, view: &mut View<'_>) -> Result<()> {
+        let limit = page(cx, self.want);
         let mut lanes: Vec<&mut OpenLane> = self
             .open
             .iter_mut()
@@ -203,11 +343,7 @@ impl<'a> Heads<'a> {
             .collect();
         let scans = lanes
             .iter()
-            .map(|lane| {
-                Scan::prefix(lane.prefix.clone())
-                    .after(lane.rest.clone())
-                    .limit(self.want)
-            })
+            .filter_map(|lane| Some(lane_scan(&lane.prefix, lane.rest.clone()?, limit)))
             .collect();
         let pages = view.scan_many(scans).await?;
         for (lane, (objects, all)) in lanes.iter_mut().zip(pages) {
@@ -220,55 +356,79 @@ impl<'a> Heads<'a> {
         Ok(())
     }
 
-    /// Finds lanes by skipping from each to the next, at most so many. Returns behind which one
-    /// to go on, if that was not all.
+    /// Reads the first entry of each lane that others were heard to have filled.
+    async fn hear(&mut self, cx: &Context<'_>, view: &mut View<'_>) -> Result<()> {
+        let scans = cx.heard.iter().cloned().map(first_of).collect();
+        let firsts = view.scan_many(scans).await?;
+        for (prefix, (objects, _)) in cx.heard.iter().zip(firsts) {
+            view.effect(Effect::Heard {
+                prefix: prefix.clone(),
+            });
+            if let Some((prefix, known)) = objects.first().and_then(|it| read_first(cx.keys, it)) {
+                if self.selector.wants(&known.lane) {
+                    self.unread.entry(prefix).or_insert(known);
+                } else {
+                    let Known { lane, head } = known;
+                    let head = Some(head);
+                    view.effect(Effect::Head { prefix, lane, head });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds lanes by skipping from each to the next, many at a time where lanes are known, at
+    /// most so many. Returns behind which one to go on, if that was not all.
     async fn look(
         &mut self,
-        keys: &KeySpace,
+        cx: &Context<'_>,
         view: &mut View<'_>,
         from: Option<Key>,
         most: usize,
     ) -> Result<Option<Key>> {
-        let seen: BTreeSet<Key> = self
-            .open
-            .iter()
-            .map(|lane| lane.prefix.clone())
-            .chain(self.unread.keys().cloned())
-            .collect();
-        let mut last = from;
-        for _ in 0..most {
-            let after = last.as_ref().map(|prefix| behind(prefix.as_bytes()));
-            let scan = Scan::prefix(keys.ready_all()).after(after).limit(1);
-            let (objects, _) = view.scan(scan).await?;
-            let Some(object) = objects.into_iter().next() else {
+        let mut gaps = Gaps::new(cx, from);
+        let mut left = most;
+        while left > 0 {
+            let taken = gaps.take(left.min(MOST_GAPS));
+            if taken.is_empty() {
                 return Ok(None);
-            };
-            let Ok(ready) = keys.read_ready(&object.key) else {
-                // Found, and put aside, only by whoever reads its lane; skip it here.
-                last = Some(object.key);
-                continue;
-            };
-            let (prefix, head) = object.key.as_bytes().split_at(ready.lane_len);
-            let prefix = Key::from(prefix);
-            last = Some(prefix.clone());
-            let flags = header::decode_or_default::<Waiting>(&object).lane.flags;
-            let lane = Lane {
-                tenant: ready.tenant,
-                task: ready.task,
-                flags,
-            };
-            if self.selector.wants(&lane) && !seen.contains(&prefix) {
-                self.unread.insert(
-                    prefix,
-                    Known {
-                        lane,
-                        head: head.into(),
-                    },
-                );
+            }
+            left -= taken.len();
+            let scans = taken
+                .iter()
+                .map(|gap| gap_scan(cx.keys, gap.as_ref()))
+                .collect();
+            for (objects, _) in view.scan_many(scans).await? {
+                let Some(object) = objects.into_iter().next() else {
+                    continue;
+                };
+                let Some((prefix, known)) = read_first(cx.keys, &object) else {
+                    // Whoever reads its lane puts it aside; skip it here.
+                    gaps.found(object.key);
+                    continue;
+                };
+                let is_open = self.open.iter().any(|lane| lane.prefix == prefix);
+                if !is_open && self.selector.wants(&known.lane) {
+                    self.unread.entry(prefix.clone()).or_insert(known);
+                }
+                gaps.found(prefix);
             }
         }
-        Ok(last)
+        Ok(gaps.left.pop_first().flatten())
     }
+}
+
+/// A lane's prefix, and what its first entry says of it; `None` if it cannot be read.
+fn read_first(keys: &KeySpace, object: &Object) -> Option<(Key, Known)> {
+    let ready = keys.read_ready(&object.key).ok()?;
+    let (prefix, head) = object.key.as_bytes().split_at_checked(ready.lane_len)?;
+    let lane = Lane {
+        tenant: ready.tenant,
+        task: ready.task,
+        flags: header::decode_or_default::<Waiting>(object).lane.flags,
+    };
+    let head = head.into();
+    Some((prefix.into(), Known { lane, head }))
 }
 
 fn position(prefix: &Key, key: &Key) -> Position {
