@@ -5,7 +5,7 @@ use std::fmt;
 use std::fs::{File, OpenOptions};
 
 use bytes::Bytes;
-use heed::{MdbError, RwTxn};
+use heed::{EnvFlags, MdbError, RwTxn};
 use kvjob::kv::{self, Error, ErrorKind, Health, Key, Limits, Range, Result, Transactional, Write};
 
 use crate::error::{committing, doubtful, reading, writing};
@@ -30,6 +30,8 @@ const NEARLY_FULL: u128 = 80;
 /// comes last.
 pub struct Engine {
     table: Table,
+    /// Whether a commit of LMDB's own is on disk as a whole.
+    commits_sync: bool,
     /// LMDB's file once more, to ask it what became of writes.
     file: File,
     env: Env,
@@ -46,7 +48,13 @@ impl Engine {
         env.clear_stale_readers().map_err(reading)?;
         let table = table::open(&env)?;
         env.force_sync().map_err(writing)?;
-        Ok(Self { table, file, env })
+        let flags = env.flags().map_err(reading)?;
+        Ok(Self {
+            table,
+            commits_sync: flags.is_some_and(|flags| !flags.contains(EnvFlags::NO_META_SYNC)),
+            file,
+            env,
+        })
     }
 
     fn begin(&self) -> Result<RwTxn<'_>> {
@@ -56,7 +64,7 @@ impl Engine {
     /// Commits, and with `sync` brings this and every earlier commit to disk.
     fn commit(&self, txn: RwTxn<'_>, sync: bool) -> Result<()> {
         txn.commit().map_err(|error| self.failed(error))?;
-        if sync {
+        if sync && !self.commits_sync {
             self.env.force_sync().map_err(doubtful)?;
         }
         Ok(())

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use kvjob::kv::{Error, ErrorKind, Result};
 
 use crate::error::opening;
-use crate::{Env, environment};
+use crate::{Env, Options, environment};
 
 /// What LMDB's own `MDB_MAGIC` and `MDB_DATA_VERSION` are.
 const MAGIC: u32 = 0xBEEF_C0DE;
@@ -42,8 +42,8 @@ pub(crate) fn create(path: &Path) -> Result<()> {
     let new = beside(".new");
     let new_lock = beside(".new-lock");
     remove(&new).map_err(refused)?;
-    // Its first pages are two; the map is that of whoever opens it.
-    let env = environment::open(&new, 1 << 20, 0)?;
+    // Only two pages; the map is that of whoever opens it.
+    let env = environment::open(&new, &Options::new().map_size(1 << 20), 0)?;
     env.force_sync().map_err(|error| opening(path, error))?;
     drop(env);
     remove(&new_lock).map_err(refused)?;

@@ -246,7 +246,7 @@ impl Options {
             file::create(&path)?;
         }
         let databases = databases.saturating_add(1);
-        Ok((environment::open(&path, self.map_size, databases)?, lock))
+        Ok((environment::open(&path, self, databases)?, lock))
     }
 
     fn embed(&self, env: Env, lock: FileLock) -> Result<Lmdb> {
