@@ -16,6 +16,8 @@ pub(crate) enum Backend {
     Sled,
     #[cfg(feature = "full")]
     Sqlite,
+    #[cfg(feature = "full")]
+    Lmdb,
 }
 
 impl Backend {
@@ -26,6 +28,8 @@ impl Backend {
             Self::Sled => "sled",
             #[cfg(feature = "full")]
             Self::Sqlite => "sqlite",
+            #[cfg(feature = "full")]
+            Self::Lmdb => "lmdb",
         }
     }
 
@@ -49,6 +53,12 @@ impl Backend {
                 kvjob_sqlite::Options::new()
                     .durability(durability)
                     .open(folder.path().join("jobs.db"))?,
+            ),
+            #[cfg(feature = "full")]
+            Self::Lmdb => Arc::new(
+                kvjob_lmdb::Options::new()
+                    .durability(durability)
+                    .open(folder.path().join("jobs.lmdb"))?,
             ),
         };
         Ok((KvStore::open(store, Options::default()).await?, folder))

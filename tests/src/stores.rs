@@ -25,7 +25,7 @@ macro_rules! every_store {
 #[macro_export]
 macro_rules! every_store {
     ($then:ident $with:tt) => {
-        $crate::light_stores! { $then $with sqlite }
+        $crate::light_stores! { $then $with sqlite lmdb }
     };
 }
 
@@ -103,6 +103,16 @@ impl Fixture {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("jobs.db");
         let options = kvjob_sqlite::Options::new().durability(Durability::Memory);
+        let open = move || Arc::new(options.clone().open(&path).unwrap()) as Arc<_>;
+        Self::kept(Some(directory), open).await
+    }
+
+    /// On an LMDB file of its own.
+    #[cfg(feature = "full")]
+    pub async fn lmdb() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("jobs.lmdb");
+        let options = kvjob_lmdb::Options::new().durability(Durability::Memory);
         let open = move || Arc::new(options.clone().open(&path).unwrap()) as Arc<_>;
         Self::kept(Some(directory), open).await
     }

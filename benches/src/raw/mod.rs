@@ -1,6 +1,8 @@
 //! The raw engines: one writer, the same changes in phases, in the same batch sizes. One file an
 //! engine.
 
+#[cfg(feature = "full")]
+mod lmdb;
 mod memory;
 mod redb;
 mod sled;
@@ -47,6 +49,11 @@ pub(crate) fn round(
         #[cfg(feature = "full")]
         Backend::Sqlite => Box::new(sqlite::Raw::open(
             &folder.path().join("raw.db"),
+            durability,
+        )?),
+        #[cfg(feature = "full")]
+        Backend::Lmdb => Box::new(lmdb::Raw::open(
+            &folder.path().join("raw.lmdb"),
             durability,
         )?),
     };

@@ -1,11 +1,17 @@
 //! One file a backend: what it promises, and how a URL opens it.
 
+mod lmdb;
 mod memory;
 mod redb;
 mod sled;
 mod sqlite;
 
-#[cfg(any(feature = "redb", feature = "sled", feature = "sqlite"))]
+#[cfg(any(
+    feature = "redb",
+    feature = "sled",
+    feature = "sqlite",
+    feature = "lmdb"
+))]
 mod path;
 
 use std::pin::Pin;
@@ -56,6 +62,7 @@ pub fn backends() -> Vec<Backend> {
         redb::backend(),
         sled::backend(),
         sqlite::backend(),
+        lmdb::backend(),
     ]
 }
 
