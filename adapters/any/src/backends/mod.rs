@@ -2,17 +2,10 @@
 
 mod lmdb;
 mod memory;
+mod path;
 mod redb;
 mod sled;
 mod sqlite;
-
-#[cfg(any(
-    feature = "redb",
-    feature = "sled",
-    feature = "sqlite",
-    feature = "lmdb"
-))]
-mod path;
 
 use std::pin::Pin;
 use std::sync::Arc;

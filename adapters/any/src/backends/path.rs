@@ -1,5 +1,10 @@
 //! Opening what is at a path.
 
+#![allow(
+    dead_code,
+    reason = "of use to those backends alone that are compiled in"
+)]
+
 use std::sync::Arc;
 
 use kvjob::kv::{self, Durability, Error, Result};
