@@ -39,7 +39,14 @@ pub trait Watch: Send + Sync {
 
 /// Tells the watchers of one process what was put: the [`Watch`] of every store that lives in it.
 #[derive(Clone, Debug)]
-pub struct Hub(broadcast::Sender<Arc<[Key]>>);
+pub struct Hub(broadcast::Sender<News>);
+
+/// What a hub passes on.
+#[derive(Clone, Debug)]
+enum News {
+    Put(Arc<[Key]>),
+    Lost,
+}
 
 impl Hub {
     const CAPACITY: usize = 256;
@@ -61,9 +68,15 @@ impl Hub {
             let keys: Arc<[Key]> = keys.into_iter().collect();
             if !keys.is_empty() {
                 // Fails only where the last watcher has just left.
-                let _ = self.0.send(keys);
+                let _ = self.0.send(News::Put(keys));
             }
         }
+    }
+
+    /// Tells every watcher that some events were lost, for a hub whose news come from elsewhere.
+    pub fn announce_lagged(&self) {
+        // Fails only where nobody listens.
+        let _ = self.0.send(News::Lost);
     }
 
     /// A watcher of keys that begin with `prefix`.
@@ -72,13 +85,15 @@ impl Hub {
         BroadcastStream::new(self.0.subscribe())
             .flat_map(move |heard| {
                 let events: Vec<Event> = match heard {
-                    Ok(keys) => keys
+                    Ok(News::Put(keys)) => keys
                         .iter()
                         .filter(|key| key.starts_with(&prefix))
                         .cloned()
                         .map(Event::Changed)
                         .collect(),
-                    Err(BroadcastStreamRecvError::Lagged(_)) => vec![Event::Lagged],
+                    Ok(News::Lost) | Err(BroadcastStreamRecvError::Lagged(_)) => {
+                        vec![Event::Lagged]
+                    }
                 };
                 futures::stream::iter(events)
             })

@@ -165,10 +165,12 @@ impl Server {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {name} by {command:?}: {error}"));
-        // It ends when the pipe does, and that ends with this process.
+        // It ends when the pipe does, and that ends with this process. Only then it comes to the
+        // directory, which belongs to nobody if its server is static and so never dropped.
         let guard = Command::new("sh")
-            .arg("-c")
-            .arg(format!("read line; kill -9 -{}", process.id()))
+            .args(["-c", r#"read line; kill -9 -"$1"; rm -rf "$2""#, "guard"])
+            .arg(process.id().to_string())
+            .arg(self.directory.path())
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
