@@ -105,8 +105,8 @@ deny: ## licences, sources, banned crates and security advisories of all depende
 		echo "$$why"; \
 	fi
 
-kill-test: ## kill the command, sled and SQLite again and again: what was acknowledged must be there
-	KVJOB_KILLS=$(KVJOB_KILLS) cargo test --release -p kvjob-cli -p kvjob-sled -p kvjob-sqlite --test kill -- --nocapture
+kill-test: ## kill the command, fjall, sled and SQLite again and again: what was acknowledged must be there
+	KVJOB_KILLS=$(KVJOB_KILLS) cargo test --release -p kvjob-cli -p kvjob-fjall -p kvjob-sled -p kvjob-sqlite --test kill -- --nocapture
 
 bench: ## what each backend costs, beside the raw engine
 	cargo run --release -p kvjob-benches -- $(ARGS)

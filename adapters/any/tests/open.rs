@@ -58,7 +58,12 @@ async fn the_list_of_backends_tells_the_truth() {
     }
 }
 
-#[cfg(any(feature = "redb", feature = "sled", feature = "sqlite"))]
+#[cfg(any(
+    feature = "fjall",
+    feature = "redb",
+    feature = "sled",
+    feature = "sqlite"
+))]
 #[tokio::test]
 async fn what_has_a_path_is_there_the_next_time() {
     let directory = tempfile::tempdir().unwrap();
@@ -84,7 +89,12 @@ async fn what_has_a_path_is_there_the_next_time() {
     }
 }
 
-#[cfg(not(all(feature = "redb", feature = "sled", feature = "sqlite")))]
+#[cfg(not(all(
+    feature = "fjall",
+    feature = "redb",
+    feature = "sled",
+    feature = "sqlite"
+)))]
 #[tokio::test]
 async fn a_backend_that_is_not_compiled_in_says_which_feature_it_needs() {
     for backend in kvjob_any::backends().iter().filter(|it| !it.is_enabled()) {

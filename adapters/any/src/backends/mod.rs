@@ -1,11 +1,17 @@
 //! One file a backend: what it promises, and how a URL opens it.
 
+mod fjall;
 mod memory;
 mod redb;
 mod sled;
 mod sqlite;
 
-#[cfg(any(feature = "redb", feature = "sled", feature = "sqlite"))]
+#[cfg(any(
+    feature = "fjall",
+    feature = "redb",
+    feature = "sled",
+    feature = "sqlite"
+))]
 mod path;
 
 use std::pin::Pin;
@@ -54,6 +60,7 @@ pub fn backends() -> Vec<Backend> {
     vec![
         memory::backend(),
         redb::backend(),
+        fjall::backend(),
         sled::backend(),
         sqlite::backend(),
     ]
