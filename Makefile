@@ -105,8 +105,8 @@ deny: ## licences, sources, banned crates and security advisories of all depende
 		echo "$$why"; \
 	fi
 
-kill-test: ## kill the command, sled, SQLite and LMDB again and again: what was acknowledged must be there
-	KVJOB_KILLS=$(KVJOB_KILLS) cargo test --release -p kvjob-cli -p kvjob-sled -p kvjob-sqlite -p kvjob-lmdb --test kill -- --nocapture
+kill-test: ## kill the command and the embedded backends again and again: what was acknowledged must be there
+	KVJOB_KILLS=$(KVJOB_KILLS) cargo test --release -p kvjob-cli -p kvjob-sled -p kvjob-sqlite -p kvjob-lmdb -p kvjob-fjall --test kill -- --nocapture
 
 bench: ## what each backend costs, beside the raw engine
 	cargo run --release -p kvjob-benches -- $(ARGS)

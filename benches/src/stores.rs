@@ -13,6 +13,7 @@ use crate::Result;
 pub(crate) enum Backend {
     Memory,
     Redb,
+    Fjall,
     Sled,
     #[cfg(feature = "full")]
     Sqlite,
@@ -25,6 +26,7 @@ impl Backend {
         match self {
             Self::Memory => "memory",
             Self::Redb => "redb",
+            Self::Fjall => "fjall",
             Self::Sled => "sled",
             #[cfg(feature = "full")]
             Self::Sqlite => "sqlite",
@@ -42,6 +44,11 @@ impl Backend {
                 kvjob_redb::Options::new()
                     .durability(durability)
                     .open(folder.path().join("jobs.redb"))?,
+            ),
+            Self::Fjall => Arc::new(
+                kvjob_fjall::Options::new()
+                    .durability(durability)
+                    .open(folder.path().join("jobs.fjall"))?,
             ),
             Self::Sled => Arc::new(
                 kvjob_sled::Options::new()

@@ -44,6 +44,8 @@ pub enum Write<'a> {
 /// called from one thread at a time. Keys and values have been checked against
 /// [`limits`](Self::limits). Dropping the engine closes its files.
 ///
+/// Where removed keys slow scans down, [`Gaps`](super::Gaps) passes over them.
+///
 /// # Errors that close the store
 ///
 /// Two kinds of error from `apply` and `sync` make the store close itself, for afterwards nobody

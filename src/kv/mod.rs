@@ -39,7 +39,7 @@ pub mod wrap;
 
 pub use change::{Atomic, Change, Expect, check_commit};
 pub use durability::Durability;
-pub use embedded::{Embedded, Options};
+pub use embedded::{Embedded, Gaps, Options};
 pub use engine::{Engine, Transaction, Transactional, Write};
 pub use error::{Error, ErrorKind, Result};
 pub use ext::StoreExt;

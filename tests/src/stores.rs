@@ -41,6 +41,7 @@ macro_rules! light_stores {
             five_methods_bag
             redb
             redb_bag
+            fjall
             sled
             $($full)*
         }
@@ -84,6 +85,17 @@ impl Fixture {
     /// On a redb file of its own, which holds a bag.
     pub async fn redb_bag() -> Self {
         Self::redb_file(kvjob_redb::Options::new().bag()).await
+    }
+
+    /// On a directory of fjall's of its own.
+    pub async fn fjall() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("jobs.fjall");
+        let options = kvjob_fjall::Options::new()
+            .durability(Durability::Memory)
+            .cache_bytes(4 << 20);
+        let open = move || Arc::new(options.clone().open(&path).unwrap()) as Arc<_>;
+        Self::kept(Some(directory), open).await
     }
 
     /// On a directory of sled's of its own.

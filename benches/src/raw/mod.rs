@@ -1,6 +1,7 @@
 //! The raw engines: one writer, the same changes in phases, in the same batch sizes. One file an
 //! engine.
 
+mod fjall;
 #[cfg(feature = "full")]
 mod lmdb;
 mod memory;
@@ -42,6 +43,7 @@ pub(crate) fn round(
             &folder.path().join("raw.redb"),
             durability,
         )?),
+        Backend::Fjall => Box::new(fjall::Raw::open(&folder.path().join("raw"), durability)?),
         Backend::Sled => Box::new(sled::Raw::open(
             &folder.path().join("raw.sled"),
             durability,

@@ -1,7 +1,8 @@
 //! [`Embedded`]: a full store over a synchronous [`Engine`]. Here are its face and its reads;
-//! the writer thread, the queue before it, the conditions
-//! of a group and transactions shared with the user have a file each.
+//! the writer thread, the queue before it, the conditions of a group, transactions shared with the
+//! user, and what helps an engine past removed keys have a file each.
 
+mod gaps;
 mod group;
 mod queue;
 mod shared;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+pub use gaps::Gaps;
 pub(super) use group::decide;
 use queue::{Closing, Request, Work};
 pub(super) use shared::panic_text;

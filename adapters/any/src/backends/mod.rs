@@ -1,5 +1,6 @@
 //! One file a backend: what it promises, and how a URL opens it.
 
+mod fjall;
 mod lmdb;
 mod memory;
 mod path;
@@ -53,6 +54,7 @@ pub fn backends() -> Vec<Backend> {
     vec![
         memory::backend(),
         redb::backend(),
+        fjall::backend(),
         sled::backend(),
         sqlite::backend(),
         lmdb::backend(),
