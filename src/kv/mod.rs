@@ -34,6 +34,7 @@ mod memory;
 mod object;
 mod scan;
 mod store;
+mod transaction;
 mod watch;
 pub mod wrap;
 
@@ -50,4 +51,5 @@ pub use memory::Memory;
 pub use object::Object;
 pub use scan::{Cursor, Direction, Page, PageBuilder, Range, Scan};
 pub use store::Store;
+pub use transaction::AsyncTransaction;
 pub use watch::{Event, Hub, Watch, Watcher};

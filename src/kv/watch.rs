@@ -35,6 +35,13 @@ pub trait Watch: Send + Sync {
     /// # Errors
     /// What the backend says.
     async fn watch(&self, prefix: &Key) -> Result<Watcher>;
+
+    /// Tells watchers that these keys were put by a transaction that the store did not commit
+    /// itself: one of the user's on a [server](super::AsyncTransaction). Never blocks. Does
+    /// nothing where there is no such transaction, which is the default.
+    fn announce(&self, keys: Vec<Key>) {
+        drop(keys);
+    }
 }
 
 /// Tells the watchers of one process what was put: the [`Watch`] of every store that lives in it.

@@ -1,12 +1,13 @@
 //! Storing a job inside a transaction of the user's, so that business data and the job are saved
 //! together or not at all (protocol rule 18).
 //!
-//! A transaction is synchronous and stays on its thread, planning is neither. So an operation is
-//! planned over what has been [read ahead](Ahead) of the transaction; where it asks for more, that
-//! is read and the operation planned again.
+//! A transaction stays in the user's hands, planning is the store's. So an operation is planned over
+//! what has been [read ahead](Ahead) of the transaction; where it asks for more, that is read and
+//! the operation planned again. A transaction of an engine in this process, which is synchronous
+//! and stays on its thread, and one on a server differ in nothing but who waits.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -18,7 +19,7 @@ use super::request::Request;
 use crate::job::ops::Operation;
 use crate::job::plan::{Context, Effect, Held, Lanes, Look, Plan, View};
 use crate::job::{Enqueued, NewJob, Result, Retention};
-use crate::kv::{self, ErrorKind, Key, Object, Page, Scan, Store, Transaction};
+use crate::kv::{self, AsyncTransaction, ErrorKind, Key, Object, Page, Scan, Store, Transaction};
 
 /// How often a plan may ask for more keys before it is given up: each asks for what the last one
 /// found, and none goes that deep.
@@ -46,24 +47,62 @@ impl KvStore {
         job: NewJob,
     ) -> Result<(Enqueued, Receipt)> {
         let operation = self.enqueue_operation(job)?;
-        let ahead = Ahead::new(self.0.store.unique_keys());
-        for _ in 0..MOST_ROUNDS {
-            let planned = self.plan_within(&ahead, &operation, transaction.limits());
-            let unread = ahead.take_unread();
-            if unread.is_empty() {
-                let (enqueued, plan) = planned?;
-                transaction.change(&plan.changes)?;
-                let receipt = Receipt {
-                    effects: plan.effects,
-                    requests: self.0.requests.clone(),
-                };
-                return Ok((enqueued, receipt));
+        let mut within = Within::new(self, operation, transaction.limits());
+        loop {
+            match within.step()? {
+                Step::Read(keys) => {
+                    let values = transaction.get(&keys)?;
+                    within.ahead.fill(keys, values);
+                }
+                Step::Write(enqueued, plan) => {
+                    transaction.change(&plan.changes)?;
+                    return Ok((enqueued, self.receipt(plan)));
+                }
             }
-            let values = transaction.get(&unread)?;
-            ahead.fill(unread, values);
         }
-        let message = "an enqueue asked for more and more keys: this is a bug of kvjob";
-        Err(kv::Error::new(ErrorKind::Backend, message).into())
+    }
+
+    /// Stores a job inside a transaction of the user's on a server: as
+    /// [`enqueue_within`](Self::enqueue_within), and the same holds. It takes a trip or two.
+    ///
+    /// The keys of the job stay locked until the transaction ends: another enqueue of the same
+    /// [job key](NewJob::key) waits for that, so be short.
+    ///
+    /// Keep the [`Receipt`] and call [`committed`](Receipt::committed) once the transaction is
+    /// committed, so that waiting workers, those of other processes too, hear of the job at once.
+    ///
+    /// # Errors
+    /// As [`enqueue`](crate::job::QueueStore::enqueue); roll the transaction back then.
+    pub async fn enqueue_within_async<T: AsyncTransaction + ?Sized>(
+        &self,
+        transaction: &mut T,
+        job: NewJob,
+    ) -> Result<(Enqueued, Receipt)> {
+        let operation = self.enqueue_operation(job)?;
+        let mut within = Within::new(self, operation, transaction.limits());
+        loop {
+            match within.step()? {
+                Step::Read(keys) => {
+                    let values = transaction.get(&keys).await?;
+                    within.ahead.fill(keys, values);
+                }
+                Step::Write(enqueued, plan) => {
+                    transaction.change(&plan.changes).await?;
+                    return Ok((enqueued, self.receipt(plan)));
+                }
+            }
+        }
+    }
+
+    fn receipt(&self, plan: Plan) -> Receipt {
+        let puts = plan.changes.into_iter();
+        let puts = puts.filter(|change| change.after.is_some() && !change.is_check());
+        Receipt {
+            put: puts.map(|change| change.key).collect(),
+            effects: plan.effects,
+            store: Arc::clone(&self.0.store),
+            requests: self.0.requests.clone(),
+        }
     }
 
     /// Plans an operation over what was read ahead.
@@ -105,19 +144,71 @@ impl KvStore {
     }
 }
 
+/// An operation on its way into a transaction.
+struct Within<'s, O> {
+    jobs: &'s KvStore,
+    operation: O,
+    limits: kv::Limits,
+    ahead: Ahead,
+    rounds: usize,
+}
+
+/// What the transaction is to do next.
+enum Step<T> {
+    /// Read these keys, for [`Ahead::fill`].
+    Read(Vec<Key>),
+    /// Make these changes; that is all.
+    Write(T, Plan),
+}
+
+impl<'s, O: Operation> Within<'s, O> {
+    fn new(jobs: &'s KvStore, operation: O, limits: kv::Limits) -> Self {
+        Self {
+            ahead: Ahead::new(jobs.0.store.unique_keys()),
+            jobs,
+            operation,
+            limits,
+            rounds: 0,
+        }
+    }
+
+    fn step(&mut self) -> Result<Step<O::Output>> {
+        let planned = self
+            .jobs
+            .plan_within(&self.ahead, &self.operation, self.limits);
+        let unread = self.ahead.take_unread();
+        if unread.is_empty() {
+            let (output, plan) = planned?;
+            return Ok(Step::Write(output, plan));
+        }
+        self.rounds += 1;
+        if self.rounds > MOST_ROUNDS {
+            let message = "an enqueue asked for more and more keys: this is a bug of kvjob";
+            return Err(kv::Error::new(ErrorKind::Backend, message).into());
+        }
+        Ok(Step::Read(unread))
+    }
+}
+
 /// What follows from a change made [within](KvStore::enqueue_within) a transaction, once that is
 /// committed.
 #[derive(Debug)]
 #[must_use = "call committed() after the transaction was committed"]
 pub struct Receipt {
     effects: Vec<Effect>,
+    put: Vec<Key>,
+    store: Arc<dyn Store>,
     requests: mpsc::Sender<Request>,
 }
 
 impl Receipt {
     /// Says that the transaction was committed: workers of this process that wait for jobs look
-    /// for them now. Waits only while very many requests are under way.
+    /// for them now, and those of other processes, where the store reaches them. Waits only while
+    /// very many requests are under way.
     pub async fn committed(self) {
+        if let Some(watch) = self.store.watch() {
+            watch.announce(self.put);
+        }
         // A store that has stopped has nobody to tell.
         let _ = self.requests.send(Request::Committed(self.effects)).await;
     }

@@ -321,4 +321,10 @@ impl<S: Store> Watch for Prefixed<S> {
         });
         Ok(above.boxed())
     }
+
+    fn announce(&self, keys: Vec<Key>) {
+        if let Some(watch) = self.inner.watch() {
+            watch.announce(keys.iter().map(|key| self.below(key)).collect());
+        }
+    }
 }

@@ -430,4 +430,10 @@ impl<S: Store> Watch for Traced<S> {
         self.observe(Operation::Watch, span, call, Measure::nothing)
             .await
     }
+
+    fn announce(&self, keys: Vec<Key>) {
+        if let Some(watch) = self.inner.watch() {
+            watch.announce(keys);
+        }
+    }
 }

@@ -14,6 +14,11 @@ const INSTALL: &str = "apt-get install postgresql";
 
 /// PostgreSQL with one user, `kvjob`, who needs no password, and a database of the same name.
 pub fn postgres() -> Server {
+    with(&[])
+}
+
+/// The same with some of its settings set, as `fsync=off`.
+pub fn with(settings: &[&str]) -> Server {
     let directory = tempfile::tempdir().expect("a directory");
     if let Some((user, group)) = other_user() {
         chown(directory.path(), Some(user), Some(group)).expect("root may");
@@ -41,7 +46,7 @@ pub fn postgres() -> Server {
         name: "postgres",
         ready: "database system is ready to accept connections",
         command,
-        arguments: Vec::new(),
+        arguments: settings.iter().map(|it| format!("-c{it}")).collect(),
     };
     let server = Server::new(how, directory);
     let mut createdb = Command::new(program("createdb", &installed(), INSTALL));

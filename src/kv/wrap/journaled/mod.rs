@@ -264,4 +264,10 @@ impl<S: Store> Watch for Journaled<S> {
         let events = watch_of(&self.0.inner)?.watch(prefix).await?;
         Ok(hidden::deaf_to_reserved(events))
     }
+
+    fn announce(&self, keys: Vec<Key>) {
+        if let Some(watch) = self.0.inner.watch() {
+            watch.announce(keys);
+        }
+    }
 }
