@@ -4,21 +4,16 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::StreamExt as _;
-use kvjob::kv::{Error, ErrorKind, Event, Key, Result, Watcher};
+use kvjob::kv::{Error, ErrorKind, Hub, Key, Result, Watcher};
 use redis::{PushInfo, PushKind, Value, cmd};
-use tokio::sync::{Notify, broadcast, watch};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
-use tokio_stream::wrappers::BroadcastStream;
-use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
 use crate::client::Client;
 use crate::connection::Connection;
 use crate::error::{self, Refusal};
 
-/// How many messages a slow watcher may be behind.
-const CAPACITY: usize = 1_024;
 /// How long to wait before a lost connection is made again.
 const PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -30,19 +25,11 @@ pub(crate) struct Watching(Mutex<Option<Inner>>);
 #[derive(Debug)]
 struct Inner {
     client: Arc<Client>,
-    heard: broadcast::Sender<Heard>,
+    hub: Hub,
     /// Whether the server tells us, and why not.
     listens: watch::Sender<Result<()>>,
     /// From the first watcher on.
     listener: Option<JoinHandle<()>>,
-}
-
-#[derive(Clone, Debug)]
-enum Heard {
-    /// These keys were put.
-    Put(Arc<[Key]>),
-    /// Something may have been put, and nobody knows what.
-    Gap,
 }
 
 impl Watching {
@@ -50,7 +37,7 @@ impl Watching {
         let not_yet = Error::new(ErrorKind::Transient, "nobody listens yet");
         Self(Mutex::new(Some(Inner {
             client: Arc::clone(client),
-            heard: broadcast::Sender::new(CAPACITY),
+            hub: Hub::new(),
             listens: watch::Sender::new(Err(not_yet)),
             listener: None,
         })))
@@ -58,19 +45,23 @@ impl Watching {
 
     /// A watcher, once the server tells us.
     pub(crate) async fn watch(&self, prefix: &Key) -> Result<Watcher> {
-        let (heard, mut listens, patience) = {
+        let (watcher, mut listens, patience) = {
             let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             let inner = inner.as_mut().ok_or_else(error::closed)?;
             let ended = inner.listener.as_ref().is_none_or(JoinHandle::is_finished);
             if ended {
                 inner.listener = Some(tokio::spawn(listen(
                     Arc::clone(&inner.client),
-                    inner.heard.clone(),
+                    inner.hub.clone(),
                     inner.listens.clone(),
                 )));
             }
             let patience = inner.client.patience;
-            (inner.heard.subscribe(), inner.listens.subscribe(), patience)
+            (
+                inner.hub.subscribe(prefix),
+                inner.listens.subscribe(),
+                patience,
+            )
         };
         let decided = |listens: &Result<()>| match listens {
             Ok(()) => true,
@@ -80,7 +71,7 @@ impl Watching {
             return Err(error::closed());
         }
         listens.borrow().clone()?;
-        Ok(events(heard, prefix.clone()))
+        Ok(watcher)
     }
 
     /// Ends every watcher.
@@ -98,39 +89,17 @@ impl Drop for Inner {
     }
 }
 
-/// What a watcher of this prefix hears.
-fn events(heard: broadcast::Receiver<Heard>, prefix: Key) -> Watcher {
-    BroadcastStream::new(heard)
-        .flat_map(move |heard| {
-            let events: Vec<Event> = match heard {
-                Ok(Heard::Put(keys)) => keys
-                    .iter()
-                    .filter(|key| key.starts_with(&prefix))
-                    .cloned()
-                    .map(Event::Changed)
-                    .collect(),
-                Ok(Heard::Gap) | Err(BroadcastStreamRecvError::Lagged(_)) => vec![Event::Lagged],
-            };
-            futures::stream::iter(events)
-        })
-        .boxed()
-}
-
 /// Listens, and does so again whenever it ends, until it is aborted.
-async fn listen(
-    client: Arc<Client>,
-    heard: broadcast::Sender<Heard>,
-    listens: watch::Sender<Result<()>>,
-) {
+async fn listen(client: Arc<Client>, hub: Hub, listens: watch::Sender<Result<()>>) {
     let mut pause = PAUSE;
     let mut listened = false;
     while !client.is_stopped() {
         let ended = Arc::new(Notify::new());
-        match subscribe(&client, &heard, &ended).await {
+        match subscribe(&client, &hub, &ended).await {
             Ok(connection) => {
                 if listened {
                     // Nobody told us of what was put in between.
-                    let _ = heard.send(Heard::Gap);
+                    hub.announce_lagged();
                 }
                 listened = true;
                 pause = PAUSE;
@@ -149,19 +118,14 @@ async fn listen(
 
 /// A connection by which the server tells us of puts; `ended` is notified when it does not any
 /// longer.
-async fn subscribe(
-    client: &Client,
-    heard: &broadcast::Sender<Heard>,
-    ended: &Arc<Notify>,
-) -> Result<Connection> {
-    let (heard, ended) = (heard.clone(), Arc::clone(ended));
+async fn subscribe(client: &Client, hub: &Hub, ended: &Arc<Notify>) -> Result<Connection> {
+    let (hub, ended) = (hub.clone(), Arc::clone(ended));
     let listener = move |told: PushInfo| {
         match told.kind {
-            PushKind::SMessage => {
-                let put = told.data.get(1).and_then(keys);
-                // Fails only where the last watcher has just left.
-                let _ = heard.send(put.map_or(Heard::Gap, Heard::Put));
-            }
+            PushKind::SMessage => match told.data.get(1).and_then(keys) {
+                Some(keys) => hub.announce(keys),
+                None => hub.announce_lagged(),
+            },
             PushKind::Disconnection | PushKind::SUnsubscribe => ended.notify_one(),
             _ => {}
         }
@@ -205,7 +169,7 @@ fn gone(connection: &Connection) -> Error {
 }
 
 /// The keys in a message: each behind its length and a colon. None stands for any key.
-fn keys(message: &Value) -> Option<Arc<[Key]>> {
+fn keys(message: &Value) -> Option<Vec<Key>> {
     let Value::BulkString(message) = message else {
         return None;
     };
@@ -219,7 +183,7 @@ fn keys(message: &Value) -> Option<Arc<[Key]>> {
         keys.push(Key::from(key));
         rest = next;
     }
-    (!keys.is_empty()).then(|| keys.into())
+    (!keys.is_empty()).then_some(keys)
 }
 
 #[cfg(test)]
@@ -227,7 +191,7 @@ mod tests {
     use super::*;
 
     fn read(message: &[u8]) -> Option<Vec<Key>> {
-        keys(&Value::BulkString(message.to_vec())).map(|keys| keys.to_vec())
+        keys(&Value::BulkString(message.to_vec()))
     }
 
     #[test]

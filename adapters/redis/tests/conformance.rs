@@ -10,14 +10,14 @@ use kvjob::testkit::Factory;
 use kvjob_redis::{Options, Redis};
 use kvjob_servers::{Server, redis};
 
-/// A namespace of its own in a server that all cases share.
+/// A namespace of its own in a server, or a cluster, that all cases share.
 struct InServer {
     server: &'static Server,
     namespace: String,
 }
 
 impl InServer {
-    fn new(server: &'static LazyLock<Server>) -> Self {
+    fn new(server: &'static Server) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         Self {
@@ -56,4 +56,13 @@ mod on_valkey {
     static SERVER: LazyLock<Server> = LazyLock::new(redis::valkey);
 
     kvjob::testkit::conformance!(InServer::new(&SERVER));
+}
+
+/// Reached by one of its nodes, which has a third of the namespaces.
+mod on_a_cluster {
+    use super::*;
+
+    static NODES: LazyLock<Vec<Server>> = LazyLock::new(redis::cluster);
+
+    kvjob::testkit::conformance!(InServer::new(&NODES[0]));
 }
