@@ -16,6 +16,7 @@
 pub mod etcd;
 pub mod postgres;
 pub mod redis;
+pub mod tls;
 
 use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Read};
@@ -24,7 +25,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -71,8 +72,15 @@ struct Start<'a> {
 struct Running {
     process: Child,
     guard: Child,
-    output: Arc<Mutex<VecDeque<String>>>,
+    output: Arc<Output>,
     listeners: Vec<JoinHandle<()>>,
+}
+
+/// What a server printed last.
+#[derive(Debug, Default)]
+struct Output {
+    lines: Mutex<VecDeque<String>>,
+    printed: Condvar,
 }
 
 impl Server {
@@ -109,6 +117,23 @@ impl Server {
         self.running
             .as_ref()
             .map_or_else(String::new, Running::printed)
+    }
+
+    /// Waits until it has printed a line with this text, since it was started.
+    ///
+    /// # Panics
+    /// If it does not run, or does not print that.
+    pub fn wait_for(&self, text: &str) {
+        let output = &self.running.as_ref().expect("it runs").output;
+        let lines = output.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let missing = |lines: &mut VecDeque<String>| !lines.iter().any(|it| it.contains(text));
+        let waited = output.printed.wait_timeout_while(lines, PATIENCE, missing);
+        let waited = waited.unwrap_or_else(PoisonError::into_inner);
+        assert!(
+            !waited.1.timed_out(),
+            "{} did not print {text:?} within {PATIENCE:?}",
+            self.how.name
+        );
     }
 
     /// Starts it again on its data and port, and returns when it serves.
@@ -177,7 +202,7 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()
             .expect("there is a shell");
-        let output = Arc::new(Mutex::new(VecDeque::new()));
+        let output = Arc::new(Output::default());
         let (serves, hears) = channel();
         let ready = self.how.ready;
         let streams: [Option<Box<dyn Read + Send>>; 2] = [
@@ -227,7 +252,8 @@ impl Running {
     }
 
     fn printed(&self) -> String {
-        let lines = self.output.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines = &self.output.lines;
+        let lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
         lines
             .iter()
             .fold(String::new(), |text, line| text + line + "\n")
@@ -256,7 +282,7 @@ impl Drop for Running {
 }
 
 /// Keeps what a server prints, and says once that it serves.
-fn listen(stream: impl Read, ready: &str, output: &Mutex<VecDeque<String>>, serves: Sender<()>) {
+fn listen(stream: impl Read, ready: &str, output: &Output, serves: Sender<()>) {
     let mut serves = Some(serves);
     for line in BufReader::new(stream).lines() {
         let Ok(line) = line else { return };
@@ -266,11 +292,12 @@ fn listen(stream: impl Read, ready: &str, output: &Mutex<VecDeque<String>>, serv
             // Nobody hears it who has lost patience.
             let _ = serves.send(());
         }
-        let mut lines = output.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = output.lines.lock().unwrap_or_else(PoisonError::into_inner);
         if lines.len() == LINES {
             lines.pop_front();
         }
         lines.push_back(line);
+        output.printed.notify_all();
     }
 }
 
@@ -279,8 +306,18 @@ fn listen(stream: impl Read, ready: &str, output: &Mutex<VecDeque<String>>, serv
 /// # Panics
 /// If there is none.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("it is bound").port()
+    free_ports(1).pop().expect("one")
+}
+
+/// As many different ports.
+fn free_ports(count: usize) -> Vec<u16> {
+    let listeners: Vec<_> = (0..count)
+        .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"))
+        .collect();
+    let ports = listeners.iter();
+    ports
+        .map(|listener| listener.local_addr().expect("it is bound").port())
+        .collect()
 }
 
 /// A program in one of these directories, or on the PATH.

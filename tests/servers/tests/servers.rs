@@ -31,6 +31,13 @@ fn valkey_comes_and_goes() {
 }
 
 #[test]
+fn the_nodes_of_a_redis_cluster_find_each_other() {
+    for node in redis::cluster() {
+        assert!(serves(&node));
+    }
+}
+
+#[test]
 fn etcd_comes_and_goes() {
     comes_and_goes(etcd::etcd());
 }
