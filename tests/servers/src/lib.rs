@@ -16,6 +16,7 @@
 pub mod etcd;
 pub mod postgres;
 pub mod redis;
+pub mod tls;
 
 use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Read};
@@ -279,8 +280,18 @@ fn listen(stream: impl Read, ready: &str, output: &Mutex<VecDeque<String>>, serv
 /// # Panics
 /// If there is none.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("it is bound").port()
+    free_ports(1).pop().expect("one")
+}
+
+/// As many different ports.
+fn free_ports(count: usize) -> Vec<u16> {
+    let listeners: Vec<_> = (0..count)
+        .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"))
+        .collect();
+    let ports = listeners.iter();
+    ports
+        .map(|listener| listener.local_addr().expect("it is bound").port())
+        .collect()
 }
 
 /// A program in one of these directories, or on the PATH.
