@@ -141,7 +141,16 @@ impl Options {
             login: self.login.clone().or(url.login),
         };
         let members = Members::new(&url.addresses, access, self.timeout)?;
-        let opening = |error: Error| error.context("cannot open the store");
+        let opening = |error: Error| {
+            // Who speaks TLS hangs up on others without a word.
+            let plain = !url.tls && error.kind() == &ErrorKind::Transient;
+            let hint = if plain {
+                " without TLS, for which write etcds://"
+            } else {
+                ""
+            };
+            error.context(format_args!("cannot open the store{hint}"))
+        };
         let status = members.read_now(&StatusRequest {}).await.map_err(opening)?;
         if version(&status.version).is_none_or(|version| version < Self::OLDEST) {
             let (major, minor) = Self::OLDEST;

@@ -131,7 +131,7 @@ impl Members {
     /// Asks every member for itself, and gives its address with its answer.
     pub(crate) async fn each<C: Call>(&self, request: &C) -> Vec<(&str, Result<C::Answer>)> {
         let answers = self.all.iter().enumerate().map(async |(at, member)| {
-            let deadline = Instant::now() + self.timeout / 3;
+            let deadline = Instant::now() + self.share();
             let answer = match timeout_at(deadline, self.ask(at, request)).await {
                 Ok(answer) => answer.map_err(|fault| self.error(at, fault, false)),
                 Err(_) => Err(self.error(at, Fault::silent(), false)),
@@ -149,11 +149,8 @@ impl Members {
         loop {
             let at = self.current();
             // A read leaves time to ask others; a write that was sent waits for its answer.
-            let patience = if writes {
-                deadline
-            } else {
-                deadline.min(Instant::now() + self.timeout / 3)
-            };
+            let patience = if writes { self.timeout } else { self.share() };
+            let patience = deadline.min(Instant::now() + patience);
             let fault = match timeout_at(patience, self.ask(at, request)).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(fault)) => fault,
@@ -199,6 +196,7 @@ impl Members {
         let at = self.current();
         let opened = async {
             let (mut client, metadata) = self.client(at).await?;
+            ready(&mut client).await?;
             let mut requests = Request::new(requests);
             *requests.metadata_mut() = metadata;
             let path = PathAndQuery::from_static(WATCH);
@@ -218,6 +216,12 @@ impl Members {
         self.forget_token();
     }
 
+    /// How long one member may take of a call that could go to others.
+    fn share(&self) -> Duration {
+        let others = u32::try_from(self.all.len()).unwrap_or(u32::MAX);
+        self.timeout / others.clamp(1, 3)
+    }
+
     fn current(&self) -> usize {
         self.current.load(Ordering::Relaxed)
     }
@@ -235,16 +239,12 @@ impl Members {
         unary(&mut client, metadata, request.clone()).await
     }
 
-    /// A client of this member that is ready to send, and what goes with every request.
+    /// A client of this member, and what goes with every request.
     async fn client(&self, at: usize) -> Result<(Client, MetadataMap), Fault> {
         let member = self.all.get(at).ok_or_else(Fault::silent)?;
         let mut client = tonic::client::Grpc::new(member.channel.clone())
             // What etcd may send is bounded by what is asked for.
             .max_decoding_message_size(usize::MAX);
-        client
-            .ready()
-            .await
-            .map_err(|error| Fault::unsent(&error))?;
         let mut metadata = MetadataMap::new();
         // A member that lost its leader then says so at once.
         metadata.insert("hasleader", MetadataValue::from_static("true"));
@@ -302,12 +302,19 @@ async fn unary<C: Call>(
     metadata: MetadataMap,
     request: C,
 ) -> Result<C::Answer, Fault> {
+    ready(client).await?;
     let mut request = Request::new(request);
     *request.metadata_mut() = metadata;
     let path = PathAndQuery::from_static(C::PATH);
     let codec = ProstCodec::<C, C::Answer>::default();
     let answer = client.unary(request, path, codec).await;
     Ok(answer.map_err(Fault::of)?.into_inner())
+}
+
+/// Waits until there is room to send.
+async fn ready(client: &mut Client) -> Result<(), Fault> {
+    let ready = client.ready().await;
+    ready.map_err(|error| Fault::unsent(&error))
 }
 
 fn tls(access: &Access) -> Result<ClientTlsConfig> {

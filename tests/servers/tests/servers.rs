@@ -46,3 +46,13 @@ fn etcd_comes_and_goes() {
 fn postgres_comes_and_goes() {
     comes_and_goes(postgres::postgres());
 }
+
+#[test]
+fn an_etcd_of_three_goes_on_without_one() {
+    let mut cluster = etcd::cluster();
+    for n in 0..3 {
+        cluster.members[n].kill();
+        assert!(!serves(&cluster.members[n]));
+        cluster.members[n].start();
+    }
+}
