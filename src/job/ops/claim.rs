@@ -9,7 +9,6 @@ use std::time::Duration;
 use super::super::header::{self, Header, Holder, Phase};
 use super::super::keys::ReadyKey;
 use super::super::plan::{Context, Effect, Entry, Look, View, WorkerRecord};
-use super::super::scheme::Scheme;
 use super::super::transition::{self, Why};
 use super::super::{Claimed, Claims, Error, Job, JobId, Lease, Result, Selector, State};
 use super::{expire, promote, quarantine};
@@ -215,7 +214,7 @@ impl Desk {
                 Err(Error::Store(error)) if *error.kind() == ErrorKind::Corrupt => {
                     let key = cx.keys.job(ready.id);
                     if let Some(value) = view.stored(&key) {
-                        quarantine::header(cx, view, &key, &value, &error)?;
+                        quarantine::header(cx, view, &key, &value, &error).await?;
                     }
                 }
                 Err(error) => return Err(error),
@@ -403,9 +402,8 @@ async fn judge(
             Ok(Verdict::LeftAlone)
         }
         Err(error) => {
-            quarantine::header(cx, view, &key, &value, &error)?;
-            if cx.keys.scheme == Scheme::Bag {
-                // A foreign value may have hidden the job's own: the next claim sees.
+            if !quarantine::header(cx, view, &key, &value, &error).await? {
+                // The next claim sees what was hidden.
                 return Ok(Verdict::LeftAlone);
             }
             view.remove(entry.key.clone());

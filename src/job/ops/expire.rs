@@ -5,7 +5,6 @@ use async_trait::async_trait;
 use super::super::header::{self, Header, Phase};
 use super::super::keys::KeySpace;
 use super::super::plan::{Context, Effect, View, WorkerRecord};
-use super::super::scheme::Scheme;
 use super::super::transition::{self, Next};
 use super::super::{JobId, Result};
 use super::{Operation, quarantine};
@@ -172,9 +171,7 @@ async fn take_back(
         Ok(header) => header,
         Err(error) if *error.kind() == ErrorKind::TooNew => return Ok(false),
         Err(error) => {
-            quarantine::header(cx, view, &key, &value, &error)?;
-            // On a bag a foreign value may have hidden the job's own.
-            return Ok(cx.keys.scheme == Scheme::UniqueKeys);
+            return quarantine::header(cx, view, &key, &value, &error).await;
         }
     };
     let holds = header.phase == Phase::Running

@@ -81,8 +81,9 @@ async fn move_due(
                 tracing::warn!(job = %id, "left alone: {error}");
             }
             Err(error) => {
-                quarantine::header(cx, view, &key, &value, &error)?;
-                view.remove(object.key);
+                if quarantine::header(cx, view, &key, &value, &error).await? {
+                    view.remove(object.key);
+                }
                 moved = true;
             }
         }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::header::{decode, encode};
 use super::super::plan::{Context, View};
+use super::super::scheme::Scheme;
 use super::super::{QuarantineId, Quarantined, QuarantinedRecord, Result};
 use crate::clock::Timestamp;
 use crate::kv::{self, Key, Object};
@@ -55,17 +56,22 @@ impl Record {
     }
 }
 
-/// Puts aside the header that was read under `key`.
-pub(in crate::job) fn header(
+/// Puts aside the header that was read under `key`. Says whether that was all there: in a bag a
+/// foreign value may have hidden the job's own, and then what leads to the job must stay.
+pub(in crate::job) async fn header(
     cx: &Context<'_>,
     view: &mut View<'_>,
     key: &Key,
     value: &[u8],
     error: &kv::Error,
-) -> Result<()> {
+) -> Result<bool> {
+    let alone = match cx.keys.scheme {
+        Scheme::UniqueKeys => true,
+        Scheme::Bag => view.read_again(key).await?.len() <= 1,
+    };
     put_aside(cx, view, key, value, &error.to_string())?;
     view.replace(key.clone(), None);
-    Ok(())
+    Ok(alone)
 }
 
 /// Puts aside an index entry whose key says nothing we know.

@@ -460,7 +460,7 @@ async fn read(cx: &Context<'_>, view: &mut View<'_>, key: &Key) -> Result<Found>
             Ok(Found::LeftAlone)
         }
         Err(error) => {
-            quarantine::header(cx, view, key, &value, &error)?;
+            quarantine::header(cx, view, key, &value, &error).await?;
             Ok(Found::PutAside)
         }
     }
