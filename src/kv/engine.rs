@@ -123,6 +123,32 @@ pub trait Transactional: Engine {
     ) -> Result<Vec<Key>>;
 }
 
+/// An engine whose files several processes may have open: see
+/// [`Embedded::open_shared`](super::Embedded::open_shared).
+///
+/// Its write transactions exclude each other also across processes, and what one of them reads
+/// nobody changes before it ends. One that cannot begin because of another fails as
+/// [`Conflict`](super::ErrorKind::Conflict), with nothing applied.
+pub trait Shareable: Transactional {
+    /// As [`transact`](Transactional::transact), but syncs only with `sync`: for a group of commits,
+    /// whose conditions are checked in it.
+    ///
+    /// # Errors
+    /// As [`transact`](Transactional::transact).
+    fn transact_group(
+        &self,
+        sync: bool,
+        body: &mut dyn FnMut(&mut Self::Transaction<'_>) -> Result<()>,
+    ) -> Result<Vec<Key>>;
+
+    /// Whether anybody else has written since this was last asked. May say yes where nobody has,
+    /// and never says no of a write that a read which begins now would see.
+    ///
+    /// # Errors
+    /// What the engine says.
+    fn others_wrote(&self) -> Result<bool>;
+}
+
 /// The store's side of a transaction that its user shares with it. Reads see what the
 /// transaction itself wrote.
 pub trait Transaction {

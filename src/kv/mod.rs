@@ -41,7 +41,7 @@ pub mod wrap;
 pub use change::{Atomic, Change, Expect, check_commit};
 pub use durability::Durability;
 pub use embedded::{Embedded, Gaps, Options};
-pub use engine::{Engine, Transaction, Transactional, Write};
+pub use engine::{Engine, Shareable, Transaction, Transactional, Write};
 pub use error::{Error, ErrorKind, Result};
 pub use ext::StoreExt;
 pub use key::Key;

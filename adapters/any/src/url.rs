@@ -83,6 +83,11 @@ impl StoreUrl {
                     "{scheme}: takes no option {name:?}; it takes {known}"
                 ));
             }
+            if value.is_some() && backend.as_ref().is_some_and(|it| it.is_flag(name)) {
+                return Err(format!(
+                    "{name} takes no value; leave it out where it is not wanted"
+                ));
+            }
             if url.has(name) {
                 return Err(format!("{name} stands there twice"));
             }
@@ -104,7 +109,8 @@ impl StoreUrl {
         Ok(url)
     }
 
-    fn has(&self, name: &str) -> bool {
+    /// Whether it has this option.
+    pub(crate) fn has(&self, name: &str) -> bool {
         match name {
             "namespace" => self.namespace.is_some(),
             "durability" => self.durability.is_some(),
@@ -195,6 +201,7 @@ mod tests {
             "redb:jobs.redb",
             "redb:///srv/a b/100%.redb?namespace=a&durability=interval:100ms",
             "redb:C:\\jobs.redb?durability=memory",
+            "sqlite:jobs.db?namespace=a&shared",
         ] {
             let url: StoreUrl = text.parse().unwrap();
             assert_eq!(url.to_string(), text);
@@ -220,6 +227,8 @@ mod tests {
             ("redb:x?durability=often", "use immediate, interval:100ms"),
             ("redb:x?namespace=", "needs a name"),
             ("redb:x?namespace=a&namespace=b", "twice"),
+            ("redb:x?shared", "takes no option \"shared\""),
+            ("sqlite:x?shared=no", "shared takes no value"),
         ] {
             let text = bad.parse::<StoreUrl>().unwrap_err().to_string();
             assert!(text.contains(why) && text.contains("memory:"), "{text}");

@@ -91,3 +91,32 @@ async fn a_backend_that_is_not_compiled_in_says_which_feature_it_needs() {
         assert!(text.contains(&feature), "{text}");
     }
 }
+
+#[cfg(feature = "sqlite")]
+#[tokio::test]
+async fn what_is_shared_can_be_opened_again() {
+    use kvjob::kv::Ownership;
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("shared");
+    let alone = format!("sqlite:{}", path.display());
+    let shared = format!("{alone}?shared");
+    let one = kvjob_any::open(&shared).await.unwrap();
+    let other = kvjob_any::open(&shared).await.unwrap();
+    assert_eq!(one.ownership(), Ownership::Shared);
+    one.set(Object::new("a", "1")).await.unwrap();
+    assert!(other.get(&"a".into()).await.unwrap().is_some());
+    let error = kvjob_any::open(&alone).await.unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::InUse);
+}
+
+#[cfg(feature = "lmdb")]
+#[tokio::test]
+async fn lmdb_is_shared_where_the_url_says_so() {
+    use kvjob::kv::Ownership;
+
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("lmdb:{}?shared", directory.path().join("shared").display());
+    let store = kvjob_any::open(&url).await.unwrap();
+    assert_eq!(store.ownership(), Ownership::Shared);
+}

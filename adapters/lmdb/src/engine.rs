@@ -3,10 +3,13 @@
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use heed::{EnvFlags, MdbError, RwTxn};
-use kvjob::kv::{self, Error, ErrorKind, Health, Key, Limits, Range, Result, Transactional, Write};
+use heed::{EnvFlags, MdbError, RoTxn, RwTxn, WithoutTls};
+use kvjob::kv::{
+    self, Error, ErrorKind, Health, Key, Limits, Range, Result, Shareable, Transactional, Write,
+};
 
 use crate::error::{committing, doubtful, reading, writing};
 use crate::table::{self, Table};
@@ -23,6 +26,9 @@ pub const LIMITS: Limits = Limits {
 
 /// Of a map that is taken to so many percent, users are warned.
 const NEARLY_FULL: u128 = 80;
+/// After so many commits it is seen to what processes that were killed while they read have left:
+/// LMDB takes them for readers still, and keeps for them what is removed.
+const STALE_EVERY: usize = 256;
 
 /// The database `kvjob` of an LMDB environment. Users have it inside a [`Lmdb`](crate::Lmdb).
 ///
@@ -34,7 +40,19 @@ pub struct Engine {
     commits_sync: bool,
     /// LMDB's file once more, to ask it what became of writes.
     file: File,
+    others: Mutex<Others>,
     env: Env,
+}
+
+/// What is known of the commits of others.
+#[derive(Debug, Default)]
+struct Others {
+    /// The last commit that is known. LMDB numbers all of a file.
+    last: usize,
+    /// Whether there were some of others since it was last asked.
+    wrote: bool,
+    /// Commits since stale readers were last looked for.
+    commits: usize,
 }
 
 impl Engine {
@@ -49,21 +67,58 @@ impl Engine {
         let table = table::open(&env)?;
         env.force_sync().map_err(writing)?;
         let flags = env.flags().map_err(reading)?;
+        let others = Others {
+            last: env.read_txn().map_err(reading)?.id(),
+            ..Others::default()
+        };
         Ok(Self {
             table,
             commits_sync: flags.is_some_and(|flags| !flags.contains(EnvFlags::NO_META_SYNC)),
             file,
+            others: Mutex::new(others),
             env,
         })
     }
 
-    fn begin(&self) -> Result<RwTxn<'_>> {
-        self.env.write_txn().map_err(writing)
+    fn others(&self) -> MutexGuard<'_, Others> {
+        // Plain numbers.
+        self.others.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Commits, and with `sync` brings this and every earlier commit to disk.
-    fn commit(&self, txn: RwTxn<'_>, sync: bool) -> Result<()> {
+    fn read(&self) -> Result<RoTxn<'_, WithoutTls>> {
+        match self.env.read_txn() {
+            Err(heed::Error::Mdb(MdbError::ReadersFull)) => {
+                self.env.clear_stale_readers().map_err(reading)?;
+                self.env.read_txn()
+            }
+            begun => begun,
+        }
+        .map_err(reading)
+    }
+
+    fn begin(&self) -> Result<RwTxn<'_>> {
+        let txn = self.env.write_txn().map_err(writing)?;
+        let before = txn.id().saturating_sub(1);
+        let mut others = self.others();
+        others.wrote |= others.last != before;
+        others.last = before;
+        others.commits += 1;
+        if others.commits >= STALE_EVERY {
+            others.commits = 0;
+            self.env.clear_stale_readers().map_err(writing)?;
+        }
+        drop(others);
+        Ok(txn)
+    }
+
+    /// Commits, and with `sync` brings this and every earlier commit to disk. What `put` nothing may
+    /// have changed nothing, and then has no number.
+    fn commit(&self, txn: RwTxn<'_>, put: bool, sync: bool) -> Result<()> {
+        let number = txn.id();
         txn.commit().map_err(|error| self.failed(error))?;
+        if put {
+            self.others().last = number;
+        }
         if sync && !self.commits_sync {
             self.env.force_sync().map_err(doubtful)?;
         }
@@ -112,12 +167,12 @@ impl kv::Engine for Engine {
     }
 
     fn get(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>> {
-        let txn = self.env.read_txn().map_err(reading)?;
+        let txn = self.read()?;
         table::get(self.table, &txn, keys)
     }
 
     fn scan(&self, range: &Range, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<()> {
-        let txn = self.env.read_txn().map_err(reading)?;
+        let txn = self.read()?;
         table::scan(self.table, &txn, range, visit)
     }
 
@@ -128,7 +183,7 @@ impl kv::Engine for Engine {
                 let mut txn = self.begin()?;
                 let more = table::delete(self.table, &mut txn, prefix);
                 let more = more.map_err(|error| self.of_map(error))?;
-                self.commit(txn, sync && !more)?;
+                self.commit(txn, false, sync && !more)?;
                 if !more {
                     return Ok(());
                 }
@@ -136,7 +191,10 @@ impl kv::Engine for Engine {
         }
         let mut txn = self.begin()?;
         table::write(self.table, &mut txn, writes).map_err(|error| self.of_map(error))?;
-        self.commit(txn, sync)
+        let put = writes
+            .iter()
+            .any(|write| matches!(write, Write::Put { .. }));
+        self.commit(txn, put, sync)
     }
 
     fn sync(&self) -> Result<()> {
@@ -144,6 +202,7 @@ impl kv::Engine for Engine {
     }
 
     fn health(&self) -> Result<Health> {
+        self.env.clear_stale_readers().map_err(reading)?;
         let mut health = Health::default();
         let info = self.env.info();
         let page = u128::from(self.env.unnamed_database_stat().page_size);
@@ -169,16 +228,36 @@ impl Transactional for Engine {
         &self,
         body: &mut dyn FnMut(&mut Transaction<'_>) -> Result<()>,
     ) -> Result<Vec<Key>> {
+        self.transact_group(true, body)
+    }
+}
+
+impl Shareable for Engine {
+    fn transact_group(
+        &self,
+        sync: bool,
+        body: &mut dyn FnMut(&mut Transaction<'_>) -> Result<()>,
+    ) -> Result<Vec<Key>> {
         let mut transaction = Transaction {
             lmdb: self.begin()?,
             table: self.table,
             put: Vec::new(),
         };
         // Rolls back when it is dropped.
-        body(&mut transaction)?;
+        body(&mut transaction).map_err(|error| self.of_map(error))?;
         let Transaction { lmdb, put, .. } = transaction;
-        self.commit(lmdb, true)?;
+        self.commit(lmdb, !put.is_empty(), sync)?;
         Ok(put)
+    }
+
+    fn others_wrote(&self) -> Result<bool> {
+        // What a reader would see: LMDB's file says it earlier.
+        let last = self.read()?.id();
+        let mut others = self.others();
+        let wrote = others.wrote || others.last != last;
+        others.last = last;
+        others.wrote = false;
+        Ok(wrote)
     }
 }
 

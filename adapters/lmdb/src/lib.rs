@@ -91,6 +91,16 @@
 //! who has it, because conditions are checked in its process. (`<path>-lock` is LMDB's own.) Nothing
 //! else may write to the database `kvjob`.
 //!
+//! # Several processes
+//!
+//! Opened with [`Options::shared`], any number of processes on this machine may have the file open,
+//! each once, if all open it so. Conditions are then checked inside LMDB's write transaction, which
+//! only one of them can have at a time; still each makes one transaction, with its syncs, of all
+//! commits that wait for it. Whoever wants it waits for as long as the others take: LMDB knows no
+//! time-out, so there is no [`Conflict`](ErrorKind::Conflict) either. A process that is killed while
+//! it has it holds up nobody. Watchers hear within 20 ms or so that others wrote something, to that
+//! file: not what. All must open it with the same [`map_size`](Options::map_size).
+//!
 //! # What is not
 //!
 //! - The file must be on a local disk, and nothing but LMDB may write to it or cut it while it is
@@ -122,6 +132,9 @@ pub use heed;
 /// The name of the store's database.
 const NAME: &str = "kvjob";
 
+/// How often one of those who share a file sees to it that somebody makes it.
+const ATTEMPTS: usize = 20;
+
 /// An environment whose read transactions belong to no thread.
 type Env = heed::Env<heed::WithoutTls>;
 
@@ -149,6 +162,7 @@ pub fn open(path: impl AsRef<Path>) -> Result<Lmdb> {
 pub struct Options {
     durability: Durability,
     map_size: usize,
+    shared: bool,
 }
 
 impl Default for Options {
@@ -157,6 +171,7 @@ impl Default for Options {
             durability: Durability::Immediate,
             // Most machines of 64 bits have addresses for a thousand of these.
             map_size: usize::try_from(64u64 << 30).unwrap_or(512 << 20),
+            shared: false,
         }
     }
 }
@@ -181,6 +196,14 @@ impl Options {
     #[must_use]
     pub fn map_size(mut self, bytes: usize) -> Self {
         self.map_size = bytes;
+        self
+    }
+
+    /// Lets other processes of this machine have the store open, too, if they open it so as well: see
+    /// [above](crate#several-processes).
+    #[must_use]
+    pub fn shared(mut self) -> Self {
+        self.shared = true;
         self
     }
 
@@ -221,7 +244,11 @@ impl Options {
     /// that was opened for too few databases, that may only be read, or with flags that give up what
     /// is promised here (`NO_SYNC`, `MAP_ASYNC`, `NO_LOCK`).
     pub fn open_in(&self, env: heed::Env<heed::WithoutTls>) -> Result<Lmdb> {
-        let lock = FileLock::acquire(env.path())?;
+        let lock = if self.shared {
+            FileLock::share(env.path(), || Ok(()))
+        } else {
+            FileLock::acquire(env.path())
+        }?;
         let flags = env.flags().map_err(error)?.unwrap_or(EnvFlags::empty());
         let unsafe_flags = EnvFlags::NO_SYNC | EnvFlags::MAP_ASYNC | EnvFlags::NO_LOCK;
         if flags.intersects(unsafe_flags | EnvFlags::READ_ONLY) {
@@ -241,10 +268,28 @@ impl Options {
         // being made is said below.
         let _ = OpenOptions::new().append(true).create(true).open(path);
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let lock = FileLock::acquire(&path)?;
-        if !file::check(&path)? {
-            file::create(&path)?;
-        }
+        let prepare = || {
+            if file::check(&path)? {
+                return Ok(());
+            }
+            file::create(&path)
+        };
+        let lock = if self.shared {
+            let mut lock = FileLock::share(&path, prepare)?;
+            for _ in 0..ATTEMPTS {
+                if file::check(&path)? {
+                    break;
+                }
+                // Whoever was to make it has died.
+                drop(lock);
+                lock = FileLock::share(&path, prepare)?;
+            }
+            lock
+        } else {
+            let lock = FileLock::acquire(&path)?;
+            prepare()?;
+            lock
+        };
         let databases = databases.saturating_add(1);
         Ok((environment::open(&path, self, databases)?, lock))
     }
@@ -252,6 +297,11 @@ impl Options {
     fn embed(&self, env: Env, lock: FileLock) -> Result<Lmdb> {
         let path = env.path().to_owned();
         let engine = Engine::new(env).map_err(|error| error::at(&path, error))?;
-        Embedded::open(engine, kv::Options::new(self.durability).lock(lock))
+        let options = kv::Options::new(self.durability).lock(lock);
+        if self.shared {
+            Embedded::open_shared(engine, options)
+        } else {
+            Embedded::open(engine, options)
+        }
     }
 }

@@ -50,9 +50,14 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 
 #[tokio::test]
 async fn a_map_that_is_full_refuses_what_does_not_fit_and_goes_on() {
+    full(&Options::new()).await;
+    full(&Options::new().shared()).await;
+}
+
+async fn full(options: &Options) {
     let (path, _directory) = place();
     let size = 1 << 20;
-    let store = Options::new().map_size(size).open(&path).unwrap();
+    let store = options.clone().map_size(size).open(&path).unwrap();
     let mut n = 0;
     let error = loop {
         match store.commit(pair(n)).await {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use kvjob::kv::{self, Health, Key, Limits, Range, Result, Transactional, Write};
+use kvjob::kv::{self, Health, Key, Limits, Range, Result, Shareable, Transactional, Write};
 use rusqlite::Connection;
 
 use crate::Place;
@@ -93,12 +93,26 @@ impl Transactional for Engine {
         &self,
         body: &mut dyn FnMut(&mut Transaction<'_>) -> Result<()>,
     ) -> Result<Vec<Key>> {
-        self.writer().transact(true, |sqlite| {
+        self.transact_group(true, body)
+    }
+}
+
+impl Shareable for Engine {
+    fn transact_group(
+        &self,
+        sync: bool,
+        body: &mut dyn FnMut(&mut Transaction<'_>) -> Result<()>,
+    ) -> Result<Vec<Key>> {
+        self.writer().transact(sync, |sqlite| {
             let put = Vec::new();
             let mut transaction = Transaction { sqlite, put };
             body(&mut transaction)?;
             Ok(transaction.put)
         })
+    }
+
+    fn others_wrote(&self) -> Result<bool> {
+        self.writer().others_wrote()
     }
 }
 

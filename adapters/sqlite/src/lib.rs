@@ -69,6 +69,17 @@
 //! who has it, because conditions are checked in its process. Nothing else may write to the table
 //! `kvjob`.
 //!
+//! # Several processes
+//!
+//! Opened with [`Options::shared`], any number of stores on this machine may have the file open, if
+//! all open it so. Conditions are then checked inside SQLite's write transaction, which only one of
+//! them can have at a time; still each makes one transaction, with one sync, of all commits that
+//! wait for it. One that cannot have it within the [busy timeout](Options::busy_timeout) fails as
+//! [`Conflict`](ErrorKind::Conflict), with nothing applied. Watchers hear within 20 ms or so that
+//! others wrote something, to that database: not what. A process that is killed holds up nobody.
+//! Alone, a store is faster: a job store on several machines, or of many processes, is better on a
+//! server.
+//!
 //! # What is not
 //!
 //! - The file must be on a local disk: SQLite's WAL mode does not work over a network.
@@ -88,7 +99,8 @@ mod writer;
 use std::fs::{self, File, OpenOptions};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use kvjob::kv::{self, Durability, Embedded, ErrorKind, FileLock, Result};
 use rusqlite::{Connection, OpenFlags};
@@ -126,6 +138,7 @@ pub fn open(path: impl AsRef<Path>) -> Result<Sqlite> {
 pub struct Options {
     durability: Durability,
     busy_timeout: Duration,
+    shared: bool,
 }
 
 impl Default for Options {
@@ -133,6 +146,7 @@ impl Default for Options {
         Self {
             durability: Durability::Immediate,
             busy_timeout: Duration::from_secs(5),
+            shared: false,
         }
     }
 }
@@ -150,10 +164,19 @@ impl Options {
         self
     }
 
-    /// How long a commit waits while another connection, one of your own, writes to the database.
+    /// How long a commit waits while another connection, one of your own or another store's, writes
+    /// to the database.
     #[must_use]
     pub fn busy_timeout(mut self, timeout: Duration) -> Self {
         self.busy_timeout = timeout;
+        self
+    }
+
+    /// Lets others have the store open, too, in this process or another one of this machine, if
+    /// they open it so as well: see [above](crate#several-processes).
+    #[must_use]
+    pub fn shared(mut self) -> Self {
+        self.shared = true;
         self
     }
 
@@ -175,17 +198,42 @@ impl Options {
             let error = kv::Error::new(ErrorKind::Unsupported, message);
             return Err(error::at(path, error));
         }
-        // By its real name, for another name of it must meet the same lock. What keeps it from
-        // being made is said below.
-        let _ = OpenOptions::new().append(true).create(true).open(path);
-        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let lock = FileLock::acquire(&path)?;
-        refuse_foreign(&path)?;
-        let engine = Engine::open(Place {
-            path,
+        // By its real name, for another name of it must meet the same lock. A file that is there is
+        // not opened for it: closing it would take the locks of every SQLite connection that this
+        // process has to it. What keeps it from being made is said below.
+        let real = fs::canonicalize(path).or_else(|_| {
+            drop(OpenOptions::new().append(true).create(true).open(path)?);
+            fs::canonicalize(path)
+        });
+        let place = Place {
+            path: real.unwrap_or_else(|_| path.to_owned()),
             busy_timeout: self.busy_timeout,
-        })?;
-        Embedded::open(engine, kv::Options::new(self.durability).lock(lock))
+        };
+        if self.shared {
+            let prepare = || Engine::open(place.clone()).map(drop);
+            let lock = FileLock::share(&place.path, prepare)?;
+            let options = kv::Options::new(self.durability).lock(lock);
+            Embedded::open_shared(patiently(&place)?, options)
+        } else {
+            let lock = FileLock::acquire(&place.path)?;
+            let options = kv::Options::new(self.durability).lock(lock);
+            Embedded::open(Engine::open(place)?, options)
+        }
+    }
+}
+
+/// An engine on a file that others open and close meanwhile, during which SQLite locks it.
+fn patiently(place: &Place) -> Result<Engine> {
+    let begin = Instant::now();
+    loop {
+        match Engine::open(place.clone()) {
+            Err(error)
+                if error.kind() == &ErrorKind::InUse && begin.elapsed() < place.busy_timeout =>
+            {
+                thread::sleep(Duration::from_millis(5));
+            }
+            opened => return opened,
+        }
     }
 }
 
@@ -208,34 +256,54 @@ impl Place {
     }
 }
 
-/// Refuses what is there and is no SQLite database of a format that this SQLite knows. SQLite
-/// would refuse it too, but of a short file or a newer one it says the same as of damage.
+/// Refuses what can be seen to be no SQLite database without being opened: to open and close a file
+/// would take the locks of every SQLite connection that this process has to it.
 fn refuse_foreign(path: &Path) -> Result<()> {
+    /// The smallest database has one page of this size. SQLite takes what is shorter for empty.
+    const LEAST: u64 = 512;
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => {
+            Err(refused(path, ErrorKind::Unsupported, "it is a directory"))
+        }
+        // SQLite makes a new database of an empty file.
+        Ok(metadata) if (1..LEAST).contains(&metadata.len()) => Err(foreign(path)),
+        _ => Ok(()),
+    }
+}
+
+/// Says of a file that SQLite could not open what it is: of a file of another program, or a newer
+/// one, SQLite says the same as of damage.
+fn told_apart(path: &Path, error: kv::Error) -> kv::Error {
     const MAGIC: &[u8] = b"SQLite format 3\0";
     /// Version 2 brought write-ahead logs.
     const NEWEST: u8 = 2;
-    let (kind, what) = match fs::metadata(path) {
-        Ok(metadata) if metadata.is_dir() => (ErrorKind::Unsupported, "it is a directory"),
-        // SQLite makes a new database of an empty file.
-        Ok(metadata) if metadata.len() > 0 => {
-            let mut start = Vec::new();
-            let read = File::open(path).and_then(|file| file.take(20).read_to_end(&mut start));
-            match start.strip_prefix(MAGIC) {
-                _ if read.is_err() => return Ok(()),
-                Some([_, _, written, read, ..]) if *written.max(read) > NEWEST => (
-                    ErrorKind::TooNew,
-                    "its format is that of a newer SQLite; open it with a newer kvjob",
-                ),
-                Some(_) => return Ok(()),
-                None => (
-                    ErrorKind::Unsupported,
-                    "it is encrypted, or a file of another program; choose another path",
-                ),
-            }
-        }
-        _ => return Ok(()),
-    };
-    let message = format!("as a SQLite database: {what}; it was left as it is");
-    let context = format!("cannot open {}", path.display());
-    Err(kv::Error::new(kind, format!("{context} {message}")))
+    // By SQLite itself, so that no connection that could lose its locks is of any use.
+    let is_unreadable = matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported)
+        && std::error::Error::source(&error).is_some();
+    let mut start = Vec::new();
+    let mut read = || File::open(path).and_then(|file| file.take(20).read_to_end(&mut start));
+    if !is_unreadable || read().is_err() {
+        return error;
+    }
+    match start.strip_prefix(MAGIC) {
+        Some([_, _, written, read, ..]) if *written.max(read) > NEWEST => too_new(path),
+        Some(_) => error,
+        None => foreign(path),
+    }
+}
+
+fn foreign(path: &Path) -> kv::Error {
+    let what = "it is encrypted, or a file of another program; choose another path";
+    refused(path, ErrorKind::Unsupported, what)
+}
+
+fn too_new(path: &Path) -> kv::Error {
+    let what = "its format is that of a newer SQLite; open it with a newer kvjob";
+    refused(path, ErrorKind::TooNew, what)
+}
+
+fn refused(path: &Path, kind: ErrorKind, what: &str) -> kv::Error {
+    let path = path.display();
+    let message = format!("cannot open {path} as a SQLite database: {what}; it was left as it is");
+    kv::Error::new(kind, message)
 }

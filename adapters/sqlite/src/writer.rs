@@ -13,9 +13,9 @@ use rusqlite::hooks::Wal;
 use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, MAIN_DB, TransactionBehavior};
 
-use crate::Place;
-use crate::error::{at, committing, is_busy, is_sync, opening, writing};
+use crate::error::{at, committing, is_busy, is_sync, opening, reading, writing};
 use crate::table;
+use crate::{Place, refuse_foreign, told_apart, too_new};
 
 /// Pages that the log grows by between two checkpoints: 4 MiB where a page has 4 KiB.
 const CHECKPOINT_PAGES: i32 = 1000;
@@ -46,6 +46,8 @@ pub(crate) struct Writer {
     checkpointed: i32,
     /// Why that checkpoint failed, if it did.
     held_up: Option<String>,
+    /// SQLite's count of what other connections committed, when last asked.
+    data_version: Option<i64>,
 }
 
 /// What SQLite's hooks tell, and are told.
@@ -85,6 +87,7 @@ impl Writer {
             unsynced: false,
             checkpointed: 0,
             held_up: None,
+            data_version: None,
         })
     }
 
@@ -149,6 +152,16 @@ impl Writer {
         Ok(())
     }
 
+    /// Whether another connection has committed since this was last asked, one of this process
+    /// included.
+    pub(crate) fn others_wrote(&mut self) -> Result<bool> {
+        let version = self
+            .connection
+            .pragma_query_value(None, "data_version", |row| row.get(0));
+        let version = version.map_err(reading)?;
+        Ok(self.data_version.replace(version) != Some(version))
+    }
+
     /// Moves what is in the log to the database, if it has grown enough since the last time.
     fn checkpoint(&mut self, pages: i32) -> Result<()> {
         if pages < self.checkpointed {
@@ -207,6 +220,15 @@ impl Writer {
 /// Connects, and makes the file ready. One that is refused is left as it is.
 fn connect(place: &Place) -> Result<Connection> {
     let path = &*place.path;
+    refuse_foreign(path)?;
+    connect_file(place).map_err(|error| match error.kind() {
+        ErrorKind::InUse => error,
+        _ => told_apart(path, error),
+    })
+}
+
+fn connect_file(place: &Place) -> Result<Connection> {
+    let path = &*place.path;
     let opening = |error| opening(path, error);
     let connection = place.connect().map_err(opening)?;
     if connection.is_readonly(MAIN_DB).map_err(opening)? {
@@ -214,6 +236,10 @@ fn connect(place: &Place) -> Result<Connection> {
         return Err(at(path, Error::new(ErrorKind::Backend, message)));
     }
     let is_there = table::is_there(&connection, path)?;
+    if connection.is_readonly(MAIN_DB).map_err(opening)? {
+        // It has read the file now, and found that only a newer one may write to it.
+        return Err(too_new(path));
+    }
     let mode: String = connection
         .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))
         .map_err(opening)?;

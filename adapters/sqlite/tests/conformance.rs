@@ -1,4 +1,5 @@
-//! The conformance suite and the model test on a SQLite database, at each durability.
+//! The conformance suite and the model test on a SQLite database, at each durability, alone and
+//! as one of several.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -11,14 +12,22 @@ use tempfile::TempDir;
 
 struct InFile {
     directory: TempDir,
-    durability: Durability,
+    options: Options,
 }
 
 impl InFile {
     fn new(durability: Durability) -> Self {
         Self {
             directory: tempfile::tempdir().unwrap(),
-            durability,
+            options: Options::new().durability(durability),
+        }
+    }
+
+    fn shared(durability: Durability) -> Self {
+        let alone = Self::new(durability);
+        Self {
+            options: alone.options.shared(),
+            ..alone
         }
     }
 }
@@ -27,8 +36,7 @@ impl Factory for InFile {
     type Store = Sqlite;
 
     async fn open(&self) -> Sqlite {
-        let options = Options::new().durability(self.durability);
-        options
+        self.options
             .open(self.directory.path().join("conformance.db"))
             .unwrap()
     }
@@ -56,4 +64,18 @@ mod memory {
     use super::*;
 
     kvjob::testkit::conformance!(InFile::new(Durability::Memory));
+}
+
+mod shared {
+    use super::*;
+
+    kvjob::testkit::conformance!(InFile::shared(Durability::Immediate));
+}
+
+mod shared_interval {
+    use super::*;
+
+    kvjob::testkit::conformance!(InFile::shared(Durability::Interval(Duration::from_millis(
+        20
+    ))));
 }

@@ -63,6 +63,8 @@ fn print(out: &mut Out, backend: &Backend) -> Result<()> {
     out.line(&format!("  survives  {}", backend.durability))?;
     let users = if shared(backend) {
         "several processes at a time"
+    } else if backend.options.contains(&"shared") {
+        "one process at a time, or several that all open it with ?shared"
     } else {
         "one process at a time"
     };

@@ -6,6 +6,7 @@ mod gaps;
 mod group;
 mod queue;
 mod shared;
+mod sharing;
 #[cfg(test)]
 mod tests;
 mod transaction;
@@ -25,11 +26,13 @@ pub(super) use group::decide;
 use queue::{Closing, Request, Work};
 pub(super) use shared::panic_text;
 use shared::{Open, Shared};
+use sharing::Sharing;
 use writer::Writer;
 
 use super::{
     Atomic, Change, Durability, Engine, Error, ErrorKind, FileLock, Health, Hub, Key, Limits,
-    Object, Ownership, Page, PageBuilder, Result, Scan, Store, Watch, Watcher, check_commit,
+    Object, Ownership, Page, PageBuilder, Result, Scan, Shareable, Store, Watch, Watcher,
+    check_commit,
 };
 
 /// How an [`Embedded`] store is opened.
@@ -85,6 +88,7 @@ impl Options {
 pub struct Embedded<E: Engine> {
     shared: Arc<Shared<E>>,
     durability: Durability,
+    ownership: Ownership,
     writer: ThreadId,
     /// Disconnected when the thread is through. The mutex only makes it `Sync`.
     ended: Mutex<mpsc::Receiver<()>>,
@@ -103,6 +107,24 @@ impl<E: Engine> Embedded<E> {
     /// # Errors
     /// [`Backend`](ErrorKind::Backend) if the writer thread cannot be started.
     pub fn open(engine: E, options: Options) -> Result<Self> {
+        Self::start(engine, options, None)
+    }
+
+    /// Makes a store of an engine whose files other processes may have open, too. Conditions are
+    /// then checked inside the engine's write transaction, in which the whole group is applied. A
+    /// watcher hears of what others wrote, within 20 ms or so, as
+    /// [`Lagged`](super::Event::Lagged): what it was, nobody says.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_shared(engine: E, options: Options) -> Result<Self>
+    where
+        E: Shareable,
+    {
+        Self::start(engine, options, Some(Sharing::of_engine()))
+    }
+
+    fn start(engine: E, options: Options, sharing: Option<Sharing<E>>) -> Result<Self> {
         let Options { durability, lock } = options;
         let hub = Hub::new();
         let shared = Arc::new(Shared::new(Open {
@@ -110,7 +132,11 @@ impl<E: Engine> Embedded<E> {
             hub: hub.clone(),
             _lock: lock,
         }));
-        let writer = Writer::new(Arc::clone(&shared), hub, durability);
+        let ownership = match &sharing {
+            Some(_) => Ownership::Shared,
+            None => Ownership::Exclusive,
+        };
+        let writer = Writer::new(Arc::clone(&shared), hub, durability, sharing);
         let (running, ended) = mpsc::channel();
         let thread = thread::Builder::new()
             .name(format!("kvjob-{}", shared.name))
@@ -128,6 +154,7 @@ impl<E: Engine> Embedded<E> {
         Ok(Self {
             shared,
             durability,
+            ownership,
             writer: thread.thread().id(),
             ended: Mutex::new(ended),
         })
@@ -300,7 +327,7 @@ impl<E: Engine> Store for Embedded<E> {
     }
 
     fn ownership(&self) -> Ownership {
-        Ownership::Exclusive
+        self.ownership
     }
 
     fn atomic(&self) -> Option<&dyn Atomic> {
@@ -350,7 +377,11 @@ impl<E: Engine> Atomic for Embedded<E> {
 #[async_trait]
 impl<E: Engine> Watch for Embedded<E> {
     async fn watch(&self, prefix: &Key) -> Result<Watcher> {
-        self.shared.with_open(|open| Ok(open.hub.subscribe(prefix)))
+        let subscribed = self.shared.with_open(|open| Ok(open.hub.subscribe(prefix)));
+        if self.ownership == Ownership::Shared {
+            self.write(Work::Watch).await?;
+        }
+        subscribed
     }
 }
 

@@ -24,6 +24,8 @@ pub(super) enum Work<E> {
     Commit(Vec<Change>),
     Delete(Key),
     Transact(Transact<E>),
+    /// Begins to look for writes of others.
+    Watch,
 }
 
 /// Where a caller waits for its answer. It may have gone away.
@@ -69,6 +71,7 @@ pub(super) enum Next<E> {
     },
     Delete(Key, Reply),
     Transact(Transact<E>, Reply),
+    Watch(Reply),
     /// The time given to [`Queue::next`] came first.
     Due,
     /// Closed, and everything that was sent before has been taken.
@@ -267,6 +270,7 @@ impl<E> State<E> {
                 }
                 Work::Delete(prefix) => return Some(Next::Delete(prefix, request.reply)),
                 Work::Transact(body) => return Some(Next::Transact(body, request.reply)),
+                Work::Watch => return Some(Next::Watch(request.reply)),
             }
         }
         (!commits.is_empty()).then_some(Next::Group { commits, bytes })

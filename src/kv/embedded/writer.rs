@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::group::{Decided, decide};
 use super::queue::{GROUP_COMMITS, Next, Pending};
 use super::shared::{Shared, panic_text};
+use super::sharing::{self, Committed, Sharing};
 use crate::kv::{Change, Durability, Engine, Error, ErrorKind, Hub, Key, Result, Write};
 
 /// Groups and bytes that may be unsynced, whatever the durability: an engine's file and memory
@@ -24,6 +25,10 @@ pub(super) struct Writer<E: Engine> {
     hub: Hub,
     durability: Durability,
     unsynced: Option<Unsynced>,
+    /// Where other processes write, too.
+    sharing: Option<Sharing<E>>,
+    /// When others are looked for next, while somebody watches.
+    look_at: Option<Instant>,
     /// How many callers there were when the last group was answered, waiting or answered.
     expected: usize,
     /// How long the last group took the engine.
@@ -40,12 +45,19 @@ struct Unsynced {
 struct Failed;
 
 impl<E: Engine> Writer<E> {
-    pub(super) fn new(shared: Arc<Shared<E>>, hub: Hub, durability: Durability) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared<E>>,
+        hub: Hub,
+        durability: Durability,
+        sharing: Option<Sharing<E>>,
+    ) -> Self {
         Self {
             shared,
             hub,
             durability,
             unsynced: None,
+            sharing,
+            look_at: None,
             expected: 0,
             took: Duration::ZERO,
         }
@@ -68,6 +80,7 @@ impl<E: Engine> Writer<E> {
 
     fn serve(&mut self) {
         loop {
+            self.look_for_others();
             self.gather();
             let outcome = match self.shared.queue.next(self.due()) {
                 Next::Group { commits, bytes } => self.group(commits, bytes),
@@ -83,7 +96,11 @@ impl<E: Engine> Writer<E> {
                     });
                     self.settle(done, |answer| reply.send(answer))
                 }
-                Next::Due => self.sync_now(),
+                Next::Watch(mut reply) => {
+                    reply.send(self.begin_to_look());
+                    Ok(())
+                }
+                Next::Due => self.sync_if_due(),
                 Next::Closed => {
                     let _ = self.sync_now();
                     return;
@@ -118,7 +135,7 @@ impl<E: Engine> Writer<E> {
                 }
                 Ok(())
             }
-            Err(error) if commits.len() > 1 && !is_fatal(&error) => self.one_by_one(commits),
+            Err(error) if commits.len() > 1 && is_of_one(&error) => self.one_by_one(commits),
             Err(error) => self.settle(Err(error), |answer| {
                 for commit in &mut commits {
                     commit.reply.send(answer.clone());
@@ -145,6 +162,13 @@ impl<E: Engine> Writer<E> {
     /// is everyone's. Nobody is answered before all is applied, also not the commits that fail:
     /// they may do so only for what others of the group would have written.
     fn attempt(&mut self, commits: &[Pending], bytes: usize) -> Result<Vec<Result<()>>> {
+        if let Some(Sharing { commit, .. }) = &self.sharing {
+            let commit = *commit;
+            let Committed { outcomes, put } =
+                self.written(bytes, |engine, sync| commit(engine, commits, sync))?;
+            self.hub.announce(put);
+            return Ok(outcomes);
+        }
         let Decided { outcomes, writes } = decide(
             self.shared.unique_keys,
             commits.iter().map(|commit| &*commit.changes),
@@ -159,6 +183,15 @@ impl<E: Engine> Writer<E> {
 
     /// Has the engine apply these writes, with a sync if it is time for one, and tells watchers.
     fn apply(&mut self, writes: &[Write<'_>], bytes: usize) -> Result<()> {
+        self.written(bytes, |engine, sync| engine.apply(writes, sync))?;
+        if !self.hub.is_idle() {
+            self.hub.announce(writes.iter().filter_map(put_key));
+        }
+        Ok(())
+    }
+
+    /// Has the engine write so many bytes, with a sync if it is time for one.
+    fn written<T>(&mut self, bytes: usize, write: impl FnOnce(&E, bool) -> Result<T>) -> Result<T> {
         let now = Instant::now();
         let (since, groups, bytes) = match &self.unsynced {
             None => (now, 1, bytes),
@@ -175,27 +208,66 @@ impl<E: Engine> Writer<E> {
                 Durability::Interval(every) => now.duration_since(since) >= every,
                 Durability::Memory => false,
             };
-        self.shared.call(|engine| engine.apply(writes, sync))?;
+        let done = self.shared.call(|engine| write(engine, sync))?;
         self.took = now.elapsed();
         self.unsynced = (!sync).then_some(Unsynced {
             since,
             groups,
             bytes,
         });
-        if !self.hub.is_idle() {
-            self.hub.announce(writes.iter().filter_map(put_key));
+        Ok(done)
+    }
+
+    /// From now on, others are looked for. What they wrote before is of no interest.
+    fn begin_to_look(&mut self) -> Result<()> {
+        if let (Some(sharing), None) = (&self.sharing, self.look_at) {
+            self.shared.read(sharing.others_wrote)?;
+            self.look_at = Some(Instant::now() + sharing::EVERY);
         }
         Ok(())
     }
 
-    /// When the oldest unsynced write must be synced.
+    /// Tells the watchers if others have written, at its time.
+    fn look_for_others(&mut self) {
+        let (Some(sharing), Some(at)) = (&self.sharing, self.look_at) else {
+            return;
+        };
+        let now = Instant::now();
+        if now < at {
+            return;
+        }
+        if self.hub.is_idle() {
+            self.look_at = None;
+            return;
+        }
+        self.look_at = Some(now + sharing::EVERY);
+        let others_wrote = sharing.others_wrote;
+        // Where it cannot be said they may have, and whoever looks then hears why.
+        if self.shared.read(others_wrote).unwrap_or(true) {
+            self.hub.announce_lagged();
+        }
+    }
+
+    /// When there is something to do although nothing was sent.
     fn due(&self) -> Option<Instant> {
+        [self.sync_at(), self.look_at].into_iter().flatten().min()
+    }
+
+    /// When the oldest unsynced write must be synced.
+    fn sync_at(&self) -> Option<Instant> {
         match (self.durability, &self.unsynced) {
             (Durability::Interval(every), Some(unsynced)) => {
                 // An interval beyond the clock's reach is never due.
                 unsynced.since.checked_add(every)
             }
             _ => None,
+        }
+    }
+
+    fn sync_if_due(&mut self) -> Result<(), Failed> {
+        match self.sync_at() {
+            Some(at) if at <= Instant::now() => self.sync_now(),
+            _ => Ok(()),
         }
     }
 
@@ -236,6 +308,12 @@ impl<E: Engine> Writer<E> {
 /// Whether the store must close itself after this error.
 fn is_fatal(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Unknown | ErrorKind::Closed)
+}
+
+/// Whether the other commits of a group may go through without the one that was at fault. A
+/// conflict is with somebody outside, who was waited for: to wait again for each would take long.
+fn is_of_one(error: &Error) -> bool {
+    !is_fatal(error) && error.kind() != &ErrorKind::Conflict
 }
 
 fn put_key(write: &Write<'_>) -> Option<Key> {

@@ -2,14 +2,14 @@
 
 use kvjob::kv::Ownership;
 
-use super::{Backend, DURABILITY};
+use super::{Backend, DURABILITY, SHARED};
 
 pub(super) fn backend() -> Backend {
     Backend {
         name: "lmdb",
         schemes: &["lmdb"],
         url: "lmdb:PATH",
-        options: &[DURABILITY],
+        options: &[DURABILITY, SHARED],
         durability: "kill -9 and power loss (immediate); the same, but a power loss may take the last group (interval, memory)",
         atomic: true,
         watch: true,
@@ -27,8 +27,10 @@ pub(super) fn backend() -> Backend {
 
 #[cfg(feature = "lmdb")]
 fn open(url: crate::StoreUrl) -> super::Opening {
-    Box::pin(super::path::open(url, "a file", |path, durability| {
+    let shared = url.has(SHARED);
+    Box::pin(super::path::open(url, "a file", move |path, durability| {
         let options = kvjob_lmdb::Options::new().durability(durability);
+        let options = if shared { options.shared() } else { options };
         options.open(path)
     }))
 }

@@ -49,6 +49,9 @@ type Opening = Pin<Box<dyn Future<Output = Result<Arc<dyn kv::Store>>> + Send>>;
 /// The option of most that are on disk.
 const DURABILITY: &str = "durability=immediate|interval:100ms|memory";
 
+/// The option of those on disk that several processes may have open if all say so.
+const SHARED: &str = "shared";
+
 /// Every backend there is, also those that are not compiled in.
 pub fn backends() -> Vec<Backend> {
     vec![
@@ -76,6 +79,11 @@ impl Backend {
     pub(crate) fn takes(&self, option: &str) -> bool {
         let mut names = self.options.iter().map(|it| it.split('=').next());
         option == "namespace" || names.any(|name| name == Some(option))
+    }
+
+    /// Whether this option of its URLs takes no value.
+    pub(crate) fn is_flag(&self, option: &str) -> bool {
+        self.options.contains(&option)
     }
 
     /// The options its URLs take, for people.

@@ -10,7 +10,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::kv::{
     Direction, Durability, Embedded, Engine, Error, ErrorKind, Key, Limits, Options, Range, Result,
-    Transaction, Transactional, Write,
+    Shareable, Transaction, Transactional, Write,
 };
 
 type Objects = BTreeMap<Key, Bytes>;
@@ -39,6 +39,12 @@ pub(super) struct Control {
     gate: Mutex<Option<Gate>>,
     scan_gate: Mutex<Option<Gate>>,
     synced: Mutex<Option<UnboundedSender<()>>>,
+    /// Others have written.
+    pub(super) others_wrote: AtomicBool,
+    /// How often that was asked.
+    pub(super) asked: AtomicUsize,
+    /// The calls of `transact`.
+    pub(super) transactions: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -128,6 +134,14 @@ pub(super) fn store(durability: Durability) -> (Embedded<Fake>, Arc<Control>) {
     let control = Arc::new(Control::default());
     let engine = Fake(Arc::clone(&control));
     let store = Embedded::open(engine, Options::new(durability)).unwrap();
+    (store, control)
+}
+
+/// The same, as one of several that share what is stored.
+pub(super) fn shared_store(durability: Durability) -> (Embedded<Fake>, Arc<Control>) {
+    let control = Arc::new(Control::default());
+    let engine = Fake(Arc::clone(&control));
+    let store = Embedded::open_shared(engine, Options::new(durability)).unwrap();
     (store, control)
 }
 
@@ -260,12 +274,34 @@ impl Transactional for Fake {
         &self,
         body: &mut dyn FnMut(&mut FakeTransaction) -> Result<()>,
     ) -> Result<Vec<Key>> {
+        self.transact_group(true, body)
+    }
+}
+
+impl Shareable for Fake {
+    fn transact_group(
+        &self,
+        sync: bool,
+        body: &mut dyn FnMut(&mut FakeTransaction) -> Result<()>,
+    ) -> Result<Vec<Key>> {
+        self.0.transactions.fetch_add(1, Ordering::Relaxed);
+        if let Some(gate) = &*self.0.gate.lock().unwrap() {
+            gate.wait();
+        }
+        if let Some(Fault::Fail(kind)) = self.0.faults.lock().unwrap().pop_front().flatten() {
+            return Err(Error::new(kind, "told to fail"));
+        }
         let objects = self.0.objects().clone();
         let put = Vec::new();
         let mut transaction = FakeTransaction { objects, put };
         body(&mut transaction)?;
         *self.0.objects() = transaction.objects;
-        self.0.applied.lock().unwrap().push((0, true));
+        self.0.applied.lock().unwrap().push((0, sync));
         Ok(transaction.put)
+    }
+
+    fn others_wrote(&self) -> Result<bool> {
+        self.0.asked.fetch_add(1, Ordering::Relaxed);
+        Ok(self.0.others_wrote.swap(false, Ordering::Relaxed))
     }
 }

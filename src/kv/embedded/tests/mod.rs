@@ -7,6 +7,7 @@ mod durability;
 mod engine;
 mod groups;
 mod reads;
+mod sharing;
 mod transactions;
 
 use std::future::Future;
