@@ -6,6 +6,7 @@
 
 mod backoff;
 mod check;
+mod copy;
 mod error;
 mod format;
 #[cfg(test)]
@@ -32,6 +33,7 @@ mod transition;
 
 pub use backoff::Backoff;
 pub use check::{CheckEvent, Checked, Damage, Finding};
+pub use copy::{Copied, Copying, Existing, Namespace, Stage, read_dump};
 pub use error::{Error, Result};
 pub use id::{JobId, ParseJobIdError};
 pub use kv_store::{KvStore, Options, Receipt};
