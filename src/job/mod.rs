@@ -36,7 +36,7 @@ pub use check::{CheckEvent, Checked, Damage, Finding};
 pub use copy::{Copied, Copying, Existing, Namespace, Stage, read_dump};
 pub use error::{Error, Result};
 pub use id::{JobId, ParseJobIdError};
-pub use kv_store::{KvStore, Options, Receipt};
+pub use kv_store::{DEFAULT_NAMESPACE, KvStore, Options, Receipt};
 pub use lease::{Beat, Claim, Claimed, Claims, Failure, Lease, Outcome, Retry, Selector};
 pub use log::{Level, LogLine};
 pub use model::{Job, Lane, State, Step};

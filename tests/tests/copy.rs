@@ -158,7 +158,7 @@ async fn a_copy_is_the_same_on_every_pair_of_stores_and_so_is_a_copy_of_it() {
             let to = namespace(&there.store, "other").await;
             let copied = from.copy_to(&to, Existing::Refuse, |_| {});
             let copied = within(copied).await.expect(&pair);
-            assert_eq!((copied.written + 1, copied.removed), (copied.records, 0));
+            assert_eq!((copied.written, copied.removed), (copied.records, 0));
             let options = f.options().namespace("other");
             let copy = KvStore::open_to_check(there.store.clone(), options);
             let copy = copy.await.unwrap();
@@ -257,11 +257,11 @@ async fn a_target_that_holds_jobs_is_left_as_it_is_unless_it_is_to_be_replaced()
     assert_eq!(raw(&*f.store, b"").await, before);
 
     let copied = from.copy_to(&to, Existing::Replace, |_| {}).await.unwrap();
-    assert_eq!(copied.written + 1, copied.records);
+    assert_eq!(copied.written, copied.records);
     assert!(copied.removed > 0);
-    // What is there is not written again.
+    // What is there is not written again, but for the record of the format.
     let again = from.copy_to(&to, Existing::Replace, |_| {}).await.unwrap();
-    assert_eq!((again.written, again.removed), (0, 0));
+    assert_eq!((again.written, again.removed), (1, 0));
     let jobs = KvStore::open(f.store.clone(), f.options()).await.unwrap();
     is_sound(&jobs).await;
 }
@@ -330,7 +330,7 @@ async fn a_copy_that_was_cut_off_is_no_job_store_and_goes_on() {
         }
         let copied = from.copy_to(&to, Existing::Refuse, |_| {}).await.unwrap();
         assert_eq!(
-            copied.written + there.max(1),
+            copied.written + there.saturating_sub(1),
             copied.records,
             "what was there is not written again"
         );

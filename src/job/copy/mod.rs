@@ -126,7 +126,7 @@ pub struct Copied {
     pub records: u64,
     /// Bytes of keys and values in the neutral form.
     pub bytes: u64,
-    /// Records that were written; the others were there already.
+    /// Records that were written; the others were there already. That of the format always is.
     pub written: u64,
     /// Records that were in the target, and are not in the source.
     pub removed: u64,

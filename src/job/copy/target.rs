@@ -299,6 +299,7 @@ impl Target for StoreTarget<'_> {
             return Err(Error::copy("copy-differs", message));
         }
         self.set_format(Some(&self.mark), Some(&format)).await?;
+        self.changed.written += 1;
         Ok(self.changed)
     }
 }
