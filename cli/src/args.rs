@@ -59,6 +59,9 @@ pub(crate) enum Command {
     Purge(Purge),
     Quarantine(Quarantine),
     Check(Check),
+    Copy(Copy),
+    Dump(Dump),
+    Restore(Restore),
     Backends(Backends),
     /// Kills what a killed kvjob left running; started by kvjob itself.
     #[command(name = crate::exec::GUARD, hide = true)]
@@ -317,6 +320,92 @@ pub(crate) struct Check {
     /// read, or belongs to no job, is put aside.
     #[arg(long)]
     pub(crate) repair: bool,
+}
+
+/// What `kvjob copy --help` begins with, as it stands.
+const COPY: &str = "\
+Copy a whole job store to another place: another backend, another file, another namespace.
+
+Everything travels as it is: waiting jobs and those that have ended, histories and logs, what was
+put aside, and leases, so that a job that runs at the source runs at the target until its lease
+is over.
+
+Stop the workers of both sides first. A store of one process is held while it is copied; if one
+on a server is changed meanwhile, the copy fails and says so. (The source is read twice and must
+be the same, then the target is read back and its digest compared.)
+
+A copy that was cut off is no job store: the other commands refuse it. The same command again
+goes on where it was.
+
+A target that already holds jobs is refused. With --overwrite it is made like the source: what
+is only there is removed for good, what is the same is not written again.";
+
+/// `kvjob copy`.
+#[derive(Debug, clap::Args)]
+#[command(
+    about = "Copy a whole job store to another place",
+    long_about = COPY,
+    after_help = "\
+Examples:
+  kvjob copy --from redb:jobs.redb --to sqlite:jobs.db
+  kvjob copy --from 'redb:jobs.redb?namespace=shop' --to 'redb:jobs.redb?namespace=test'
+  kvjob copy --from redb:jobs.redb --to redb:/backup/jobs.redb --overwrite    bring it up to date
+
+The digest is that of the records: job stores that hold the same have the same, wherever they
+are. With --json it is one object: {\"jobs\", \"records\", \"bytes\", \"written\", \"removed\",
+\"digest\"}."
+)]
+pub(crate) struct Copy {
+    /// The job store that is copied.
+    #[arg(long, value_name = "URL")]
+    pub(crate) from: String,
+    /// Where it goes; made if it is not there.
+    #[arg(long, value_name = "URL")]
+    pub(crate) to: String,
+    /// Make a target that holds jobs like the source: what is only there is lost.
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+}
+
+/// Write a whole job store to a file.
+///
+/// The file is complete, synced and read back before it has its name. As with `kvjob copy`, stop
+/// the workers of a store on a server first: if it changes meanwhile, there is no dump.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kvjob dump jobs.kvjob
+  kvjob dump - | gzip > jobs.kvjob.gz
+
+With --json it is one object: {\"jobs\", \"records\", \"bytes\", \"written\", \"removed\", \"digest\"}.
+If the dump goes to standard output, this goes to standard error.")]
+pub(crate) struct Dump {
+    /// The file; - for standard output.
+    pub(crate) file: PathBuf,
+    /// Replace a file that is there.
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+}
+
+/// Make a job store of a file that `kvjob dump` wrote, in any backend.
+///
+/// The file is read to its end first, so that one that is cut off or damaged changes nothing.
+/// (Standard input is read once: if it fails on the way, what is there is no job store, and the
+/// other commands refuse it until a whole dump was restored.) A store that already holds jobs is
+/// refused, or with --overwrite made like the dump.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kvjob restore jobs.kvjob --store sqlite:jobs.db
+  gunzip < jobs.kvjob.gz | kvjob restore -
+
+With --json it is one object: {\"jobs\", \"records\", \"bytes\", \"written\", \"removed\", \"digest\"}.")]
+pub(crate) struct Restore {
+    /// The file; - for standard input.
+    pub(crate) file: PathBuf,
+    /// Make a store that holds jobs like the dump: what is only there is lost.
+    #[arg(long)]
+    pub(crate) overwrite: bool,
 }
 
 /// Look at records that could not be read and were put aside, and put them back.

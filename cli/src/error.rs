@@ -75,7 +75,26 @@ impl fmt::Display for Error {
 
 impl From<job::Error> for Error {
     fn from(error: job::Error) -> Self {
-        Self::caused("", error).lifted()
+        Self::caused("", error.clone()).lifted().advised(&error)
+    }
+}
+
+impl Error {
+    /// With what to do about this cause, where a command of ours helps.
+    #[must_use]
+    pub(crate) fn advised(self, cause: &job::Error) -> Self {
+        let job::Error::Copy { code, .. } = cause else {
+            return self;
+        };
+        match *code {
+            "copy-unfinished" => self.advice(
+                "The same `kvjob copy` or `kvjob restore` again finishes it, and so does one from another source.",
+            ),
+            "target-not-empty" => self.advice(
+                "--overwrite makes it like the source, and what is only there is lost; `kvjob dump` saves it first.",
+            ),
+            _ => self,
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kvjob::job::{self, KvStore, Options, Retention};
+use kvjob::job::{self, DEFAULT_NAMESPACE, KvStore, Namespace, Options, Retention};
 use kvjob::kv::{self, ErrorKind};
 use kvjob_any::StoreUrl;
 use tokio::time::sleep;
@@ -60,6 +60,82 @@ impl Opened {
     }
 }
 
+/// A job store as a whole, to be copied from or to.
+pub(crate) struct Whole {
+    below: Arc<dyn kv::Store>,
+    pub(crate) namespace: Namespace,
+    url: StoreUrl,
+}
+
+impl Whole {
+    pub(crate) async fn open(url: &str, missing: Missing) -> Result<Self> {
+        let url: StoreUrl = url.parse()?;
+        if missing == Missing::Refuse {
+            refuse_missing(&url)?;
+        }
+        let below = open_below(&url).await?;
+        Self::over(below, url).await
+    }
+
+    /// The one at another URL, which may be another namespace of this very store.
+    pub(crate) async fn open_beside(&self, url: &str) -> Result<Self> {
+        let other: StoreUrl = url.parse()?;
+        if !is_same_place(&self.url, &other) {
+            return Self::open(url, Missing::Create).await;
+        }
+        if namespace(&self.url) == namespace(&other) {
+            return Err(Error::new(format!(
+                "{} and {other} are the same job store",
+                self.url
+            )));
+        }
+        Self::over(Arc::clone(&self.below), other).await
+    }
+
+    async fn over(below: Arc<dyn kv::Store>, url: StoreUrl) -> Result<Self> {
+        match Namespace::open(Arc::clone(&below), namespace(&url)).await {
+            Ok(namespace) => Ok(Self {
+                below,
+                namespace,
+                url,
+            }),
+            Err(error) => {
+                // What stopped it from opening is what matters.
+                let _ = below.stop().await;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Whether there is anything at this URL, as far as a path tells.
+    pub(crate) fn is_there(url: &str) -> Result<bool> {
+        Ok(refuse_missing(&url.parse()?).is_ok())
+    }
+
+    /// Its URL without a password.
+    pub(crate) fn url(&self) -> String {
+        self.url.to_string()
+    }
+
+    /// Closes the files.
+    pub(crate) async fn close(self) -> Result<()> {
+        Ok(self.below.stop().await?)
+    }
+}
+
+fn namespace(url: &StoreUrl) -> &str {
+    url.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE)
+}
+
+/// Whether two URLs name the same path of the same backend.
+fn is_same_place(one: &StoreUrl, other: &StoreUrl) -> bool {
+    let on_disk = |url: &StoreUrl| {
+        let backend = url.backend().filter(kvjob_any::Backend::is_on_disk)?;
+        Some((backend.name, Path::new(&url.path).canonicalize().ok()?))
+    };
+    on_disk(one).is_some_and(|one| on_disk(other) == Some(one))
+}
+
 async fn open_with(
     global: &Global,
     missing: Missing,
@@ -86,7 +162,7 @@ async fn open_with(
     let is_corrupt =
         matches!(&error, job::Error::Store(error) if *error.kind() == ErrorKind::Corrupt);
     let message = format!("could not read the jobs in {url}");
-    let error = Error::caused(message, error);
+    let error = Error::caused(message, error.clone()).advised(&error);
     Err(if is_corrupt {
         let check = command(global, "check");
         error.advice(format!(

@@ -359,6 +359,13 @@ fn backends_say_what_a_store_can_be() {
         plain.contains("redb:PATH") && plain.contains("memory:"),
         "{plain}"
     );
+    let row = plain.lines().find(|line| line.starts_with("redb "));
+    let cells: Vec<&str> = row.unwrap().split_whitespace().collect();
+    assert_eq!(
+        cells.join(" "),
+        "redb yes one yes yes 64 KiB 64 MiB 64 MiB, 65536 changes"
+    );
+    assert!(plain.contains("kill -9 and power loss"), "{plain}");
     let lines = place.ok(&["backends", "--json"]).lines();
     let redb = lines.iter().find(|line| line["name"] == "redb").unwrap();
     assert_eq!(redb["enabled"], true);
@@ -403,6 +410,9 @@ fn every_command_has_help_with_examples() {
         "retry",
         "cancel",
         "purge",
+        "copy",
+        "dump",
+        "restore",
         "quarantine",
         "quarantine list",
         "quarantine show",

@@ -29,6 +29,17 @@ pub enum Error {
         /// What is wrong and what would be right.
         message: String,
     },
+    /// A copy of a job store, or a dump, cannot be made, is not finished, or cannot be trusted. See
+    /// [`Namespace`](super::Namespace).
+    #[error("{message} [{code}]")]
+    Copy {
+        /// A stable name for what stands in the way: `no-job-store`, `target-not-empty`,
+        /// `same-store`, `copy-unfinished`, `copy-taken-over`, `source-changed`,
+        /// `copy-differs`, `no-place`.
+        code: &'static str,
+        /// What is wrong and what would help.
+        message: String,
+    },
     /// The store was stopped.
     #[error("the job store is stopped: open it again to go on")]
     Stopped,
@@ -51,6 +62,13 @@ impl From<Error> for kv::Error {
 impl Error {
     pub(crate) fn invalid(code: &'static str, message: impl Into<String>) -> Self {
         Self::Invalid {
+            code,
+            message: message.into(),
+        }
+    }
+
+    pub(crate) fn copy(code: &'static str, message: impl Into<String>) -> Self {
+        Self::Copy {
             code,
             message: message.into(),
         }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::format::Unfinished;
 use super::header::{self, Arguments, Header, Holder, JobKey, Phase, Recent, StoredStep};
 use super::keys::{KeySpace, Waiting};
 use super::log::{Level, StoredLine};
@@ -164,6 +165,8 @@ fn the_bytes_of_records_do_not_change() {
         at: 1_795_249_800_000_000,
     };
     holds("quarantined", &record);
+    let mark = Unfinished::mark(0x0123_4567_89ab_cdef).unwrap();
+    assert_eq!(hex(&mark), pinned("unfinished"));
     let fields = BTreeMap::from([("stream".to_owned(), "stdout".to_owned())]);
     holds(
         "log",

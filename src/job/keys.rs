@@ -120,6 +120,14 @@ impl KeySpace {
         })
     }
 
+    /// The keys of any namespace, without it.
+    pub(crate) fn bare(scheme: Scheme) -> Self {
+        Self {
+            namespace: Key::EMPTY,
+            scheme,
+        }
+    }
+
     /// The prefix of everything in the namespace.
     pub(crate) fn everything(&self) -> Key {
         self.namespace.clone()
@@ -394,11 +402,18 @@ impl KeySpace {
     /// The prefix of what was put aside of a key, and of others that begin with it: see
     /// [`is_of`](Self::is_of).
     pub(crate) fn quarantines_of(&self, key: &Key) -> Key {
-        let rest = key.as_bytes().strip_prefix(self.namespace.as_bytes());
-        let rest = rest.unwrap_or_else(|| key.as_bytes());
+        let rest = behind_namespace(key);
         self.space(Space::Quarantine, rest.len() + 16)
             .bytes(rest)
             .finish()
+            .into()
+    }
+
+    /// The key in this namespace of a record that was put aside under a key of the namespace its
+    /// job store was in then: it may have been copied to this one since.
+    pub(crate) fn here(&self, key: &Key) -> Key {
+        [self.namespace.as_bytes(), behind_namespace(key)]
+            .concat()
             .into()
     }
 
@@ -460,6 +475,15 @@ impl KeySpace {
 fn not_ours(key: &Key, reason: &dyn std::fmt::Display) -> Error {
     let message = format!("under the key {key} is not what kvjob writes there: {reason}");
     Error::Store(kv::Error::new(kv::ErrorKind::Corrupt, message))
+}
+
+/// A key without its namespace, whichever that is.
+fn behind_namespace(key: &Key) -> &[u8] {
+    let mut reader = Reader::new(key.as_bytes());
+    match reader.read_string() {
+        Ok(_) => reader.rest(),
+        Err(_) => key.as_bytes(),
+    }
 }
 
 /// Behind every key that begins with `prefix`: no element of a tuple begins with 0xff.
@@ -576,6 +600,19 @@ mod tests {
                 assert!(!keys.lane(one).starts_with(&keys.lane(other)));
             }
         }
+    }
+
+    #[test]
+    fn what_was_put_aside_in_another_namespace_belongs_to_this_one() {
+        let new = |namespace| KeySpace::new(namespace, Scheme::UniqueKeys).unwrap();
+        let (there, here) = (new("there"), new("here"));
+        let key = there.job(id(9));
+        assert_eq!(here.here(&key), here.job(id(9)));
+        assert_eq!(there.here(&key), key);
+        assert_eq!(
+            here.quarantine(&key, 7),
+            here.quarantine(&here.job(id(9)), 7)
+        );
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod backoff;
 mod check;
+mod copy;
 mod error;
 mod format;
 #[cfg(test)]
@@ -32,9 +33,10 @@ mod transition;
 
 pub use backoff::Backoff;
 pub use check::{CheckEvent, Checked, Damage, Finding};
+pub use copy::{Copied, Copying, Existing, Namespace, Stage, read_dump};
 pub use error::{Error, Result};
 pub use id::{JobId, ParseJobIdError};
-pub use kv_store::{KvStore, Options, Receipt};
+pub use kv_store::{DEFAULT_NAMESPACE, KvStore, Options, Receipt};
 pub use lease::{Beat, Claim, Claimed, Claims, Failure, Lease, Outcome, Retry, Selector};
 pub use log::{Level, LogLine};
 pub use model::{Job, Lane, State, Step};

@@ -53,6 +53,22 @@ impl Scheme {
         }
     }
 
+    /// An object of this layout in another one.
+    pub(crate) fn relaid<'o, T>(
+        self,
+        to: Self,
+        prefix: &Key,
+        object: &'o Object,
+        read: impl FnOnce(&mut Reader<'o>) -> Result<T, DecodeError>,
+    ) -> Result<Object, DecodeError> {
+        let (_, body) = self.read(prefix, object, read)?;
+        let suffix = match self {
+            Self::UniqueKeys => object.key.as_bytes().get(prefix.len()..),
+            Self::Bag => object.value.get(..object.value.len() - body.len()),
+        };
+        Ok(to.object(prefix.clone(), suffix.unwrap_or_default(), body))
+    }
+
     /// Reads an object's suffix with `read`, and returns with it the object's body.
     pub(crate) fn read<'o, T>(
         self,
@@ -98,6 +114,19 @@ mod tests {
             assert!(object.key.starts_with(&prefix));
             let (n, body) = scheme.read(&prefix, &object, Reader::read_i64).unwrap();
             assert_eq!((n, body), (-300, &b"body"[..]));
+        }
+    }
+
+    #[test]
+    fn an_object_is_the_same_in_the_other_scheme_and_back() {
+        let prefix = Key::from("log/7");
+        for (one, other) in [(SCHEMES[0], SCHEMES[1]), (SCHEMES[1], SCHEMES[0])] {
+            let object = one.object(prefix.clone(), &suffix(-300), b"body");
+            let there = one.relaid(other, &prefix, &object, Reader::read_i64);
+            let there = there.unwrap();
+            assert_eq!(there, other.object(prefix.clone(), &suffix(-300), b"body"));
+            let back = other.relaid(one, &prefix, &there, Reader::read_i64);
+            assert_eq!(back, Ok(object));
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use kvjob::kv::Ownership;
+use kvjob::kv::{Limits, Ownership};
 use kvjob_any::Backend;
 use serde_json::{Value, json};
 
@@ -12,15 +12,13 @@ use crate::output::Out;
 
 pub(super) fn run(global: &Global) -> Result<ExitCode> {
     let mut out = Out::new();
-    for (number, backend) in kvjob_any::backends().iter().enumerate() {
-        if global.json {
+    let backends = kvjob_any::backends();
+    if global.json {
+        for backend in &backends {
             out.json_line(&as_json(backend))?;
-        } else {
-            if number > 0 {
-                out.line("")?;
-            }
-            print(&mut out, backend)?;
         }
+    } else {
+        print(&mut out, &backends)?;
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
@@ -49,24 +47,102 @@ fn as_json(backend: &Backend) -> Value {
     })
 }
 
-fn print(out: &mut Out, backend: &Backend) -> Result<()> {
-    let missing = if backend.is_enabled() {
-        ""
-    } else {
-        " (not compiled in)"
-    };
-    out.line(&format!("{}{missing}", backend.name))?;
-    out.line(&format!("  URL       {}", backend.url))?;
-    if !backend.options.is_empty() {
-        out.line(&format!("  options   {}", backend.options.join(", ")))?;
+const COLUMNS: [&str; 8] = [
+    "BACKEND",
+    "BUILT IN",
+    "PROCESSES",
+    "ATOMIC",
+    "WATCH",
+    "KEY",
+    "VALUE",
+    "COMMIT",
+];
+
+/// What fits a column, and below it what does not.
+fn print(out: &mut Out, backends: &[Backend]) -> Result<()> {
+    let rows: Vec<[String; 8]> = backends.iter().map(row).collect();
+    let mut widths = COLUMNS.map(str::len);
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.len().max(*width);
+        }
     }
-    out.line(&format!("  survives  {}", backend.durability))?;
-    let users = if shared(backend) {
-        "several processes at a time"
-    } else if backend.options.contains(&"shared") {
-        "one process at a time, or several that all open it with ?shared"
-    } else {
-        "one process at a time"
-    };
-    out.line(&format!("  used by   {users}"))
+    let header = COLUMNS.map(ToOwned::to_owned);
+    for row in std::iter::once(&header).chain(&rows) {
+        let cells = widths.iter().zip(row);
+        let cells: Vec<String> = cells
+            .map(|(width, cell)| format!("{cell:<width$}"))
+            .collect();
+        out.line(cells.join("  ").trim_end())?;
+    }
+    out.line("\nKEY, VALUE and COMMIT are the largest it takes.")?;
+    for backend in backends {
+        out.line("")?;
+        out.line(backend.url)?;
+        if !backend.options.is_empty() {
+            out.line(&format!("  options   {}", backend.options.join(", ")))?;
+        }
+        out.line(&format!("  survives  {}", backend.durability))?;
+    }
+    out.line("\nEvery URL also takes ?namespace=NAME.")
+}
+
+fn row(backend: &Backend) -> [String; 8] {
+    let yes = |yes| if yes { "yes" } else { "no" }.to_owned();
+    let limit = |of: fn(&Limits) -> String| backend.limits.as_ref().map_or("-".to_owned(), of);
+    [
+        backend.name.to_owned(),
+        yes(backend.is_enabled()),
+        if shared(backend) {
+            "several"
+        } else if backend.options.contains(&"shared") {
+            "one, or several with ?shared"
+        } else {
+            "one"
+        }
+        .to_owned(),
+        yes(backend.atomic),
+        yes(backend.watch),
+        limit(|limits| bytes(limits.key_bytes)),
+        limit(|limits| bytes(limits.value_bytes)),
+        limit(|limits| {
+            let commit = bytes(limits.commit_bytes);
+            format!("{commit}, {} changes", limits.commit_changes)
+        }),
+    ]
+}
+
+/// In the largest unit of which it is more than one, with as many digits as one cares for.
+fn bytes(bytes: usize) -> String {
+    let (mut unit, mut rest) = ("B", 0);
+    let mut whole = bytes;
+    for larger in ["KiB", "MiB", "GiB", "TiB"] {
+        if whole < 1024 {
+            break;
+        }
+        (unit, rest, whole) = (larger, whole % 1024, whole / 1024);
+    }
+    match rest * 10 / 1024 {
+        0 => format!("{whole} {unit}"),
+        tenth => format!("{whole}.{tenth} {unit}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_in_units_that_one_can_read() {
+        for (number, text) in [
+            (511, "511 B"),
+            (1 << 10, "1 KiB"),
+            (2704, "2.6 KiB"),
+            (3 << 19, "1.5 MiB"),
+            (64 << 20, "64 MiB"),
+            (5 << 30, "5 GiB"),
+        ] {
+            assert_eq!(bytes(number), text);
+        }
+    }
 }

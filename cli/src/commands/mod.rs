@@ -4,10 +4,13 @@ mod backends;
 mod bulk;
 mod cancel;
 mod check;
+mod copy;
+mod dump;
 mod enqueue;
 mod list;
 mod purge;
 mod quarantine;
+mod restore;
 mod retry;
 mod run;
 mod show;
@@ -22,6 +25,9 @@ use crate::exec;
 
 /// Some of what was asked for was not to be had, or some jobs failed.
 const NOT_ALL: u8 = 1;
+
+/// It was stopped by a signal.
+const STOPPED: u8 = 130;
 
 /// Something in the store is still not as it must be.
 const NOT_SOUND: u8 = 3;
@@ -49,6 +55,9 @@ pub(crate) fn dispatch(args: Args) -> Result<ExitCode> {
             Command::Purge(args) => purge::run(&global, &args).await,
             Command::Quarantine(args) => quarantine::run(&global, &args.action).await,
             Command::Check(args) => check::run(&global, &args).await,
+            Command::Copy(args) => copy::run(&global, &args).await,
+            Command::Dump(args) => dump::run(&global, &args).await,
+            Command::Restore(args) => restore::run(&global, &args).await,
             Command::Backends(_) => backends::run(&global),
             Command::Guard => Ok(ExitCode::SUCCESS),
         }

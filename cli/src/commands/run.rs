@@ -21,7 +21,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::NOT_ALL;
+use super::{NOT_ALL, STOPPED};
 use crate::args::{Global, Run};
 use crate::error::{Error, Result};
 use crate::exec::{Exec, Guard};
@@ -34,8 +34,6 @@ use signals::Signals;
 use summary::Summary;
 use tracker::Tracker;
 
-/// Stopped by a signal.
-const STOPPED: u8 = 130;
 /// The longest wait between two attempts, if the first one is not longer.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 /// How often to look whether jobs ended in another way than by this worker.

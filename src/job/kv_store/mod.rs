@@ -32,7 +32,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
-pub use options::Options;
+pub use options::{DEFAULT_NAMESPACE, Options};
 pub use within::Receipt;
 
 use self::listener::Listener;

@@ -6,6 +6,9 @@ use std::time::Duration;
 use crate::clock::{Clock, SystemClock};
 use crate::job::Retention;
 
+/// The namespace of a job store where none is named.
+pub const DEFAULT_NAMESPACE: &str = "kvjob";
+
 /// How a [`KvStore`](super::KvStore) is opened.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -17,10 +20,10 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// Namespace `kvjob`, payloads up to 1 MiB, every job kept for ever, the system's clock.
+    /// Namespace [`DEFAULT_NAMESPACE`], payloads up to 1 MiB, every job kept for ever, the system's clock.
     fn default() -> Self {
         Self {
-            namespace: "kvjob".to_owned(),
+            namespace: DEFAULT_NAMESPACE.to_owned(),
             max_payload: 1 << 20,
             max_skew: None,
             retention: Retention::new(),

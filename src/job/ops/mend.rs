@@ -6,7 +6,7 @@
 use async_trait::async_trait;
 
 use super::super::check::{self, Damage, Finding, Fix, Problem, Rules};
-use super::super::format::Format;
+use super::super::format::{Format, Unfinished};
 use super::super::header::{self, Header};
 use super::super::keys::{KeySpace, Space};
 use super::super::plan::{Context, View};
@@ -204,7 +204,10 @@ async fn merit(
     let key = &object.key;
     Ok(match space {
         Space::Job => Header::decode(key, &object.value).map_or(0, |header| header.revision + 1),
-        Space::Format => u64::from(Format::read("", key, &object.value).is_ok()),
+        Space::Format => {
+            let read = Format::read("", key, &object.value).is_ok();
+            u64::from(read || Unfinished::is(&object.value))
+        }
         Space::Payload => {
             let Some(id) = check::job_of(rules, space, object) else {
                 return Ok(0);

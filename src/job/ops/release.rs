@@ -89,7 +89,9 @@ impl Operation for Release {
             return Ok(None);
         };
         let key = Key::from(record.key.as_slice());
-        if key == self.at {
+        let is_itself = key == self.at;
+        let key = cx.keys.here(&key);
+        if is_itself {
             let message = format!(
                 "{} is an entry of the quarantine that cannot be read itself: nobody knows where it belongs",
                 self.id

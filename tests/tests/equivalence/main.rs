@@ -9,6 +9,7 @@
 //! | `side` | how it is done on one store |
 //! | `summary` | everything that can be read of it |
 //! | `together` | all stores beside each other |
+//! | `copied` | a copy beside its source |
 //! | `faults` | each store, failing by itself, beside one that never does |
 //!
 //! A failure prints the shortest sequence that was found and saves its seed under
@@ -18,6 +19,7 @@
 // A test that panics is a test that fails.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod copied;
 mod faults;
 mod operations;
 mod side;
