@@ -14,8 +14,10 @@
 mod address;
 mod error;
 mod health;
+mod marks;
 mod members;
 mod proto;
+mod reading;
 mod store;
 mod txn;
 mod watch;
