@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::ops::Bound;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -11,7 +12,9 @@ use kvjob::kv::{
     Atomic, Change, Error, ErrorKind, Health, Key, Limits, Object, Ownership, Page, Result, Scan,
     Store, Watch, Watcher, check_commit,
 };
+use tokio_util::task::AbortOnDropHandle;
 
+use crate::compact;
 use crate::health;
 use crate::marks::Marks;
 use crate::members::Members;
@@ -44,12 +47,15 @@ pub struct Etcd {
     marks: Marks,
     watches: Watches,
     closed: AtomicBool,
+    compacting: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
 impl Etcd {
-    pub(crate) fn new(members: Members, space: KeySpace) -> Self {
+    pub(crate) fn new(members: Members, space: KeySpace, compact: Option<Duration>) -> Self {
         let members = Arc::new(members);
+        let compacting = compact.map(|every| compact::start(Arc::clone(&members), every));
         Self {
+            compacting: Mutex::new(compacting),
             watches: Watches::new(Arc::clone(&members), space.clone()),
             members,
             space,
@@ -301,6 +307,11 @@ impl Store for Etcd {
     async fn stop(&self) -> Result<()> {
         self.closed.store(true, Ordering::Release);
         self.watches.close();
+        let mut compacting = self
+            .compacting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *compacting = None;
         Ok(())
     }
 
