@@ -1,5 +1,7 @@
 //! Reading the URL of an etcd. Connects to nothing.
 
+use std::time::Duration;
+
 use kvjob::kv::{Error, ErrorKind, Result};
 
 /// etcd's port for clients.
@@ -14,8 +16,9 @@ pub(crate) struct Url {
     /// `host:port` of each member.
     pub(crate) addresses: Vec<String>,
     pub(crate) prefix: Option<String>,
+    pub(crate) compact: Option<Duration>,
     pub(crate) ca: Option<String>,
-    pub(crate) cert: Option<String>,
+    pub(crate) certificate: Option<String>,
     pub(crate) key: Option<String>,
 }
 
@@ -62,15 +65,27 @@ impl Url {
         }
         for option in options.split('&').filter(|option| !option.is_empty()) {
             let (option, value) = option.split_once('=').unwrap_or((option, ""));
+            if option == "compact" {
+                let every = duration(value).ok_or_else(|| {
+                    refused(
+                        &name,
+                        "compact= needs a whole number of s, m or h, such as 5m",
+                    )
+                })?;
+                if url.compact.replace(every).is_some() {
+                    return Err(refused(&name, "compact stands there twice"));
+                }
+                continue;
+            }
             let place = match option {
                 "prefix" => &mut url.prefix,
                 "ca" => &mut url.ca,
-                "cert" => &mut url.cert,
+                "certificate" => &mut url.certificate,
                 "key" => &mut url.key,
                 _ => {
                     let why = format!(
-                        "there is no option {option:?}; there are prefix=TEXT, ca=FILE, \
-                         cert=FILE and key=FILE"
+                        "there is no option {option:?}; there are prefix=TEXT, compact=5m, ca=FILE, \
+                         certificate=FILE and key=FILE"
                     );
                     return Err(refused(&name, &why));
                 }
@@ -81,10 +96,10 @@ impl Url {
                 return Err(refused(&name, &format!("{option} stands there twice")));
             }
         }
-        if url.cert.is_some() != url.key.is_some() {
-            return Err(refused(&name, "cert= and key= need each other"));
+        if url.certificate.is_some() != url.key.is_some() {
+            return Err(refused(&name, "certificate= and key= need each other"));
         }
-        if !url.tls && (url.ca.is_some() || url.cert.is_some()) {
+        if !url.tls && (url.ca.is_some() || url.certificate.is_some()) {
             return Err(refused(
                 &name,
                 "certificates are for etcds://, which uses TLS",
@@ -107,6 +122,19 @@ fn address(host: &str) -> Option<String> {
     let is_port = port.parse::<u16>().is_ok_and(|port| port > 0);
     let is_name = !name.is_empty() && !name.contains(['/', '#', ' ', '%', '?']);
     (is_port && is_name).then(|| format!("{name}:{port}"))
+}
+
+/// A time such as `90s`, `5m` or `1h`.
+fn duration(text: &str) -> Option<Duration> {
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let number: u64 = number.parse().ok().filter(|number| *number > 0)?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return None,
+    };
+    number.checked_mul(seconds).map(Duration::from_secs)
 }
 
 /// The text behind percent signs.
@@ -139,11 +167,13 @@ mod tests {
         let url = Url::parse("etcd://127.0.0.1").ok().unwrap();
         assert_eq!(url.addresses, ["127.0.0.1:2379"]);
         assert!(!url.tls && url.login.is_none() && url.prefix.is_none());
-        let text = "etcds://ada:p%40ss%3A@a.example:1,[::1]:2,[::2]/?prefix=a%2Fb/&ca=/ca.pem";
+        let text =
+            "etcds://ada:p%40ss%3A@a.example:1,[::1]:2,[::2]/?prefix=a%2Fb/&ca=/ca.pem&compact=5m";
         let url = Url::parse(text).ok().unwrap();
         assert_eq!(url.addresses, ["a.example:1", "[::1]:2", "[::2]:2379"]);
         assert_eq!(url.login, Some(("ada".into(), "p@ss:".into())));
         assert_eq!(url.prefix.as_deref(), Some("a/b/"));
+        assert_eq!(url.compact, Some(Duration::from_secs(300)));
         assert!(url.tls && url.ca.as_deref() == Some("/ca.pem"));
     }
 
@@ -162,7 +192,9 @@ mod tests {
             ("etcd://u:secret@a?tls=1", "there is no option"),
             ("etcd://a?prefix=", "needs a value"),
             ("etcd://a?prefix=a&prefix=b", "twice"),
-            ("etcds://a?cert=x", "need each other"),
+            ("etcds://a?certificate=x", "need each other"),
+            ("etcd://a?compact=often", "whole number"),
+            ("etcd://a?compact=0s", "whole number"),
             ("etcd://a?ca=x", "etcds://"),
         ] {
             let error = Url::parse(bad).err().unwrap();

@@ -10,12 +10,57 @@
 //! store.stop().await?;
 //! # Ok(()) }
 //! ```
+//!
+//! # The URL
+//!
+//! `etcd://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]...][?OPTION&...]`, user and password
+//! percent-encoded; `etcds://` speaks TLS. The first member is asked for as long as it answers,
+//! then the next, so put the nearest one first.
+//!
+//! | option | what it says |
+//! |---|---|
+//! | `prefix=TEXT` | behind which keys the store lies, instead of `kvjob/` |
+//! | `compact=5m` | [`Options::compact_every`] |
+//! | `ca=FILE` | [`Options::ca_file`] |
+//! | `certificate=FILE`, `key=FILE` | [`Options::client_certificate`] |
+//!
+//! # What is promised
+//!
+//! | | |
+//! |---|---|
+//! | an acknowledged change | survives what etcd survives: a majority of its members has synced it, and there is no other mode |
+//! | a commit | is one transaction in one round trip; so are many commits that have no key in common |
+//! | a read | sees whatever was acknowledged before, by whomever (it is linearizable) |
+//! | a member that is away | is left for the next: reads are tried again until the [time-out](Options::timeout), and so is what surely was not sent |
+//! | an answer that was lost | is [`Unknown`](ErrorKind::Unknown), never sent again by itself |
+//! | a watcher | hears of puts in other processes, and [`Lagged`](kvjob::kv::Event::Lagged) after an outage |
+//!
+//! The first of many jobs is found as quickly as the first of few, although etcd counts every key
+//! of a range for each answer: ranges are cut where few keys are known to be. It is once in several
+//! thousand jobs that it takes as long as counting them all.
+//!
+//! # What is not
+//!
+//! - etcd keeps what every key was until it is compacted, and walks past what was removed: have it
+//!   do so every few minutes (`--auto-compaction-mode=periodic --auto-compaction-retention=5m`). Its
+//!   default is never, and then its database fills up. [`health`](kvjob::kv::Store::health) tells.
+//! - A database over its quota, 2 GiB by default, takes no more changes. The change with which that
+//!   is found is applied and refused alike, so that all of them are
+//!   [`Unknown`](ErrorKind::Unknown) then.
+//! - A scan in reverse over hundreds of thousands of keys takes seconds the first time: etcd sorts
+//!   them all.
+//! - etcd sends watchers the values they do not need.
+//! - A server whose `--max-request-bytes` or `--max-txn-ops` is below the default refuses large
+//!   commits as [`TooLarge`](ErrorKind::TooLarge).
 
 mod address;
+mod compact;
 mod error;
 mod health;
+mod marks;
 mod members;
 mod proto;
+mod reading;
 mod store;
 mod txn;
 mod watch;
@@ -49,6 +94,7 @@ pub struct Options {
     ca: Option<PathBuf>,
     identity: Option<(PathBuf, PathBuf)>,
     timeout: Duration,
+    compact: Option<Duration>,
 }
 
 impl Default for Options {
@@ -59,6 +105,7 @@ impl Default for Options {
             ca: None,
             identity: None,
             timeout: Duration::from_secs(10),
+            compact: None,
         }
     }
 }
@@ -92,15 +139,19 @@ impl Options {
     /// The file, in PEM format, of the certificate authority to trust with `etcds://`, instead of
     /// the system's. Wins over the URL's `ca=`.
     #[must_use]
-    pub fn ca(mut self, file: impl Into<PathBuf>) -> Self {
+    pub fn ca_file(mut self, file: impl Into<PathBuf>) -> Self {
         self.ca = Some(file.into());
         self
     }
 
     /// The files, in PEM format, of the certificate and the key to show with `etcds://`. Win over
-    /// the URL's `cert=` and `key=`.
+    /// the URL's `certificate=` and `key=`.
     #[must_use]
-    pub fn identity(mut self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+    pub fn client_certificate(
+        mut self,
+        certificate: impl Into<PathBuf>,
+        key: impl Into<PathBuf>,
+    ) -> Self {
         self.identity = Some((certificate.into(), key.into()));
         self
     }
@@ -110,6 +161,15 @@ impl Options {
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// Has etcd forget, so often, what its keys were so long ago, those of others too: for an etcd
+    /// of our own that is not set to do so itself. Without, nothing is compacted. Wins over the
+    /// URL's `compact=`.
+    #[must_use]
+    pub fn compact_every(mut self, every: Duration) -> Self {
+        self.compact = Some(every);
         self
     }
 
@@ -133,7 +193,10 @@ impl Options {
             );
             Error::new(ErrorKind::Unsupported, message)
         })?;
-        let in_url = url.cert.map(PathBuf::from).zip(url.key.map(PathBuf::from));
+        let in_url = url
+            .certificate
+            .map(PathBuf::from)
+            .zip(url.key.map(PathBuf::from));
         let access = Access {
             tls: url.tls,
             ca: self.ca.clone().or(url.ca.map(PathBuf::from)),
@@ -173,7 +236,7 @@ impl Options {
                     Err(opening(error))
                 }
             })?;
-        Ok(Etcd::new(members, space))
+        Ok(Etcd::new(members, space, self.compact.or(url.compact)))
     }
 }
 
@@ -192,6 +255,7 @@ impl fmt::Debug for Options {
             .field("ca", &self.ca)
             .field("identity", &self.identity)
             .field("timeout", &self.timeout)
+            .field("compact", &self.compact)
             .finish()
     }
 }

@@ -28,6 +28,7 @@ calls! {
     PutRequest -> PutResponse at "/etcdserverpb.KV/Put";
     DeleteRangeRequest -> DeleteRangeResponse at "/etcdserverpb.KV/DeleteRange";
     TxnRequest -> TxnResponse at "/etcdserverpb.KV/Txn";
+    CompactionRequest -> CompactionResponse at "/etcdserverpb.KV/Compact";
     StatusRequest -> StatusResponse at "/etcdserverpb.Maintenance/Status";
     AuthenticateRequest -> AuthenticateResponse at "/etcdserverpb.Auth/Authenticate";
 }
@@ -216,6 +217,15 @@ pub(crate) enum Response {
     #[prost(message, tag = "4")]
     Txn(TxnResponse),
 }
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct CompactionRequest {
+    #[prost(int64, tag = "1")]
+    pub(crate) revision: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct CompactionResponse {}
 
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct WatchRequest {

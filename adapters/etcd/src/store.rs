@@ -2,21 +2,26 @@
 
 use std::fmt;
 use std::ops::Bound;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use kvjob::kv::{
-    Atomic, Change, Direction, Error, ErrorKind, Health, Key, Limits, Object, Ownership, Page,
-    PageBuilder, Result, Scan, Store, Watch, Watcher, check_commit,
+    Atomic, Change, Error, ErrorKind, Health, Key, Limits, Object, Ownership, Page, Result, Scan,
+    Store, Watch, Watcher, check_commit,
 };
+use tokio_util::task::AbortOnDropHandle;
 
+use crate::compact;
 use crate::health;
+use crate::marks::Marks;
 use crate::members::Members;
 use crate::proto::{
-    DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse, Response, SortOrder, TxnRequest,
+    DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse, Response, TxnRequest,
 };
+use crate::reading::Reading;
 use crate::txn::{self, Group, KeySpace, OPERATIONS};
 use crate::watch::Watches;
 
@@ -29,10 +34,8 @@ pub const LIMITS: Limits = Limits {
     commit_changes: OPERATIONS,
 };
 
-/// Objects of a page that are asked for before it is known how large they are, and at most.
-const OBJECTS: (usize, usize) = (129, 4096);
-/// Keys that `delete` removes at once.
-const DELETED_AT_ONCE: i64 = 4096;
+/// Keys that `delete` looks for at once, and removes at once.
+const DELETED: (i64, usize) = (32 << 10, 4 << 10);
 /// How often a commit that is compared by revision is tried, while others put the same values.
 const REVISIONS: usize = 8;
 
@@ -41,17 +44,22 @@ const REVISIONS: usize = 8;
 pub struct Etcd {
     members: Arc<Members>,
     space: KeySpace,
+    marks: Marks,
     watches: Watches,
     closed: AtomicBool,
+    compacting: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
 impl Etcd {
-    pub(crate) fn new(members: Members, space: KeySpace) -> Self {
+    pub(crate) fn new(members: Members, space: KeySpace, compact: Option<Duration>) -> Self {
         let members = Arc::new(members);
+        let compacting = compact.map(|every| compact::start(Arc::clone(&members), every));
         Self {
+            compacting: Mutex::new(compacting),
             watches: Watches::new(Arc::clone(&members), space.clone()),
             members,
             space,
+            marks: Marks::default(),
             closed: AtomicBool::new(false),
         }
     }
@@ -147,6 +155,18 @@ impl Etcd {
         Ok(answers)
     }
 
+    /// Learns where to cut ranges that held many keys.
+    async fn learn(&self, lessons: Vec<RangeRequest>) -> Result<()> {
+        if let Ok(_learning) = self.marks.learning.try_lock()
+            && !lessons.is_empty()
+        {
+            for lesson in self.ranges(lessons).await? {
+                self.marks.learn(lesson.kvs);
+            }
+        }
+        Ok(())
+    }
+
     /// The range of keys that a scan covers, as etcd has them, or `None` if it is empty.
     fn bounds(&self, scan: &Scan) -> Option<(Bytes, Bytes)> {
         let range = scan.range(true);
@@ -165,83 +185,6 @@ impl Etcd {
             Bound::Unbounded => self.space.end(),
         };
         Some((start, end))
-    }
-}
-
-/// A page on its way: how far it is, and what is asked for next.
-struct Reading<'a> {
-    scan: &'a Scan,
-    page: PageBuilder<'a>,
-    taken: usize,
-    bytes: usize,
-    /// What is left of the range. Empty once nothing is.
-    rest: Option<RangeRequest>,
-}
-
-impl<'a> Reading<'a> {
-    fn new(scan: &'a Scan, bounds: Option<(Bytes, Bytes)>) -> Self {
-        let sort_order = match scan.direction {
-            Direction::Forward => SortOrder::None,
-            Direction::Reverse => SortOrder::Descend,
-        };
-        Self {
-            scan,
-            page: PageBuilder::new(scan),
-            taken: 0,
-            bytes: 0,
-            rest: bounds.map(|(key, range_end)| RangeRequest {
-                key,
-                range_end,
-                sort_order: sort_order.into(),
-                keys_only: scan.keys_only,
-                ..RangeRequest::default()
-            }),
-        }
-    }
-
-    /// What to ask for next, if the page is not whole.
-    fn next(&self) -> Option<RangeRequest> {
-        let (first, most) = OBJECTS;
-        // One more tells whether the page has a successor.
-        let wanted = (self.scan.limit.saturating_add(1)).saturating_sub(self.taken);
-        let fitting = if self.scan.keys_only {
-            most
-        } else if let Some(size) = self.bytes.checked_div(self.taken) {
-            let left = self.scan.byte_budget.saturating_sub(self.bytes);
-            left / size.max(1) + 1
-        } else {
-            first
-        };
-        let limit = wanted.min(fitting.clamp(1, most)).max(1);
-        self.rest.clone().map(|range| RangeRequest {
-            limit: i64::try_from(limit).unwrap_or(i64::MAX),
-            ..range
-        })
-    }
-
-    /// Takes the answer to what was asked for.
-    fn take(&mut self, space: &KeySpace, answer: RangeResponse) -> Result<()> {
-        let last = answer.kvs.last().map(|object| object.key.clone());
-        for object in answer.kvs {
-            let key = space.inner(&object.key)?;
-            self.taken += 1;
-            self.bytes += key.len() + object.value.len();
-            if !self.page.offer(key.as_bytes(), &object.value) {
-                self.rest = None;
-                return Ok(());
-            }
-        }
-        let (Some(rest), true, Some(last)) = (&mut self.rest, answer.more, last) else {
-            self.rest = None;
-            return Ok(());
-        };
-        // A page is of one moment.
-        rest.revision = answer.header.map_or(0, |header| header.revision);
-        match self.scan.direction {
-            Direction::Forward => rest.key = [last.as_ref(), &[0]].concat().into(),
-            Direction::Reverse => rest.range_end = last,
-        }
-        Ok(())
     }
 }
 
@@ -285,30 +228,30 @@ impl Store for Etcd {
         let Some((mut key, end)) = self.bounds(&Scan::prefix(prefix.clone())) else {
             return Ok(());
         };
+        let (found, removed) = DELETED;
         loop {
-            // One removal of everything would hold up everybody else for as long as it takes.
             let some = RangeRequest {
                 key: key.clone(),
                 range_end: end.clone(),
-                limit: DELETED_AT_ONCE,
+                limit: found,
                 keys_only: true,
                 ..RangeRequest::default()
             };
             let some = self.open()?.read(&some).await?;
-            let piece_end = match some.kvs.last() {
-                None => return Ok(()),
-                Some(_) if !some.more => end.clone(),
-                Some(last) => [last.key.as_ref(), &[0]].concat().into(),
-            };
-            let delete = DeleteRangeRequest {
-                key,
-                range_end: piece_end.clone(),
-            };
-            self.open()?.write(&delete).await?;
+            // One removal of everything would hold up everybody else for as long as it takes.
+            for piece in some.kvs.chunks(removed) {
+                let Some(last) = piece.last() else { break };
+                let piece_end = behind(&last.key);
+                let delete = DeleteRangeRequest {
+                    key,
+                    range_end: piece_end.clone(),
+                };
+                self.open()?.write(&delete).await?;
+                key = piece_end;
+            }
             if !some.more {
                 return Ok(());
             }
-            key = piece_end;
         }
     }
 
@@ -338,7 +281,7 @@ impl Store for Etcd {
         loop {
             let (mut open, mut ranges) = (Vec::new(), Vec::new());
             for reading in &mut readings {
-                if let Some(range) = reading.next() {
+                if let Some(range) = reading.next(&self.marks) {
                     ranges.push(range);
                     open.push(reading);
                 }
@@ -348,13 +291,12 @@ impl Store for Etcd {
             }
             let answers = self.ranges(ranges).await?;
             for (reading, answer) in open.into_iter().zip(answers) {
-                reading.take(&self.space, answer)?;
+                reading.take(&self.space, &self.marks, answer)?;
             }
         }
-        Ok(readings
-            .into_iter()
-            .map(|reading| reading.page.finish())
-            .collect())
+        self.learn(readings.iter().filter_map(Reading::lesson).collect())
+            .await?;
+        Ok(readings.into_iter().map(Reading::finish).collect())
     }
 
     async fn start(&self) -> Result<()> {
@@ -365,6 +307,11 @@ impl Store for Etcd {
     async fn stop(&self) -> Result<()> {
         self.closed.store(true, Ordering::Release);
         self.watches.close();
+        let mut compacting = self
+            .compacting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *compacting = None;
         Ok(())
     }
 
@@ -429,6 +376,11 @@ impl Atomic for Etcd {
             .map(|outcome| outcome.unwrap_or_else(unanswered))
             .collect()
     }
+}
+
+/// The smallest key behind this one.
+fn behind(key: &[u8]) -> Bytes {
+    [key, &[0]].concat().into()
 }
 
 /// Puts the outcomes of a group where they belong.

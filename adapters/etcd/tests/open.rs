@@ -151,7 +151,7 @@ async fn tls_is_spoken_with_certificates_on_both_sides() {
     let server = etcd::etcd_tls(&certificates);
     let port = server.port();
     let url = format!(
-        "etcds://localhost:{port}?ca={}&cert={}&key={}",
+        "etcds://localhost:{port}?ca={}&certificate={}&key={}",
         certificates.ca.display(),
         certificates.client.display(),
         certificates.client_key.display(),
@@ -159,19 +159,19 @@ async fn tls_is_spoken_with_certificates_on_both_sides() {
     works(&kvjob_etcd::open(&url).await.unwrap()).await;
     let url = format!("etcds://127.0.0.1:{port}");
     let options = Options::new()
-        .ca(&certificates.ca)
-        .identity(&certificates.client, &certificates.client_key);
+        .ca_file(&certificates.ca)
+        .client_certificate(&certificates.client, &certificates.client_key);
     works(&options.open(&url).await.unwrap()).await;
-    let stranger = refused(Options::new().ca(&Certificates::new().ca), &url).await;
+    let stranger = refused(Options::new().ca_file(&Certificates::new().ca), &url).await;
     assert!(stranger.to_string().contains("certificate"), "{stranger}");
-    let unknown = refused(Options::new().ca(&certificates.ca), &url).await;
+    let unknown = refused(Options::new().ca_file(&certificates.ca), &url).await;
     assert!(
         unknown.to_string().contains("etcd at 127.0.0.1"),
         "{unknown}"
     );
     let plain = refused(Options::new(), &format!("etcd://127.0.0.1:{port}")).await;
     assert!(plain.to_string().contains("etcds://"), "{plain}");
-    let missing = refused(Options::new().ca("/nowhere/ca.pem"), &url).await;
+    let missing = refused(Options::new().ca_file("/nowhere/ca.pem"), &url).await;
     assert!(missing.to_string().contains("/nowhere/ca.pem"), "{missing}");
 }
 
@@ -265,6 +265,20 @@ async fn a_full_database_says_so_and_can_be_read() {
     assert!(warnings.contains("NOSPACE"), "{warnings}");
     store.delete(&"".into()).await.unwrap();
     assert_eq!(store.scan(Scan::prefix("")).await.unwrap().objects, []);
+}
+
+#[tokio::test]
+async fn history_is_compacted_where_it_is_asked_for() {
+    let server = etcd::etcd();
+    let options = Options::new().compact_every(Duration::from_millis(50));
+    let store = options.open(&etcd::url(&server)).await.unwrap();
+    works(&store).await;
+    let server = tokio::task::spawn_blocking(move || {
+        server.wait_for("finished scheduled compaction");
+        server
+    });
+    let _server = server.await.unwrap();
+    works(&store).await;
 }
 
 #[tokio::test]
