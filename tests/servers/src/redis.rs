@@ -69,19 +69,23 @@ pub fn cluster() -> Vec<Server> {
     nodes
 }
 
-/// Sends a command, its words separated by spaces, and gives the first line of the answer as the
-/// protocol has it, such as `+OK`.
+/// Sends a command, its words separated by spaces, and gives the first line of the answer: a text
+/// as it is, else as the protocol has it, such as `+OK` or `:7`.
 ///
 /// # Panics
 /// If there is no answer.
 pub fn say(server: &Server, command: &str) -> String {
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, server.port())).expect("it serves");
     writeln!(&stream, "{command}").expect("it listens");
-    let mut answer = String::new();
-    BufReader::new(stream)
-        .read_line(&mut answer)
-        .expect("it answers");
-    answer.trim_end().to_owned()
+    let mut lines = BufReader::new(stream).lines();
+    let mut line = || lines.next().expect("an answer").expect("it answers");
+    let answer = line();
+    // The length of a text comes before it.
+    if answer.starts_with('$') {
+        line()
+    } else {
+        answer
+    }
 }
 
 /// Where it serves.

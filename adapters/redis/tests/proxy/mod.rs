@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 /// When the next connection that is used is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Cut {
+pub(crate) enum Cut {
     Never,
     /// The server does not get what the client sends.
     BeforeTheServer,
@@ -21,7 +21,7 @@ pub enum Cut {
 }
 
 #[derive(Debug)]
-pub struct Proxy {
+pub(crate) struct Proxy {
     port: u16,
     shared: Arc<Shared>,
     accepts: JoinHandle<()>,
@@ -34,7 +34,7 @@ struct Shared {
 }
 
 impl Proxy {
-    pub async fn to(port: u16) -> Self {
+    pub(crate) async fn to(port: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let own = listener.local_addr().unwrap().port();
         let shared = Arc::new(Shared::default());
@@ -57,22 +57,22 @@ impl Proxy {
         }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
     /// Cuts the next connection that is used, once.
-    pub fn cut(&self, cut: Cut) {
+    pub(crate) fn cut(&self, cut: Cut) {
         self.shared.cut.store(cut as u8, Ordering::SeqCst);
     }
 
     /// Whether what [`cut`](Self::cut) asked for is still to come.
-    pub fn is_to_cut(&self) -> bool {
+    pub(crate) fn is_to_cut(&self) -> bool {
         self.shared.cut.load(Ordering::SeqCst) != Cut::Never as u8
     }
 
     /// How often a client has sent something after it was answered, so far.
-    pub fn trips(&self) -> usize {
+    pub(crate) fn trips(&self) -> usize {
         self.shared.trips.load(Ordering::SeqCst)
     }
 }
