@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::FutureExt as _;
+use futures::future::{self, BoxFuture};
 use kvjob::clock::{Clock, Timestamp};
 use kvjob::encoding::tuple::Tuple;
 use kvjob::job::{
@@ -39,7 +41,7 @@ pub struct Fixture {
 }
 
 /// Opens a store's data, the first time and again.
-type Open = Box<dyn Fn() -> Arc<dyn kv::Store> + Send + Sync>;
+type Open = Box<dyn Fn() -> BoxFuture<'static, Arc<dyn kv::Store>> + Send + Sync>;
 
 /// The spaces of the key space, by their numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +103,18 @@ impl Fixture {
         directory: Option<TempDir>,
         open: impl Fn() -> Arc<dyn kv::Store> + Send + Sync + 'static,
     ) -> Self {
-        let fixture = Self::on(open(), directory).await;
+        let open = move || future::ready(open()).boxed();
+        Self {
+            directory,
+            ..Self::served(open).await
+        }
+    }
+
+    /// On the store that `open` opens, again and again, over what is in its server.
+    pub async fn served(
+        open: impl Fn() -> BoxFuture<'static, Arc<dyn kv::Store>> + Send + Sync + 'static,
+    ) -> Self {
+        let fixture = Self::on(open().await, None).await;
         Self {
             again: Some(Box::new(open)),
             ..fixture
@@ -118,15 +131,18 @@ impl Fixture {
                 store.stop().await.unwrap();
                 open
             }
-            None => Box::new(move || Arc::clone(&store)),
+            None => Box::new(move || future::ready(Arc::clone(&store)).boxed()),
         };
         let opened = AtomicU64::new(0);
         let open = move || {
             let seed = seed ^ opened.fetch_add(1, Ordering::Relaxed);
-            let faulty = Faulty::new(below(), seed);
-            Arc::new(faulty.on_reads(on_reads).on_writes(on_writes)) as Arc<dyn kv::Store>
+            let faulty = move |below| {
+                let faulty = Faulty::new(below, seed);
+                Arc::new(faulty.on_reads(on_reads).on_writes(on_writes)) as Arc<dyn kv::Store>
+            };
+            below().map(faulty).boxed()
         };
-        let (store, clock) = (open(), ManualClock::new(7));
+        let (store, clock) = (open().await, ManualClock::new(7));
         let jobs_clock: Arc<dyn Clock> = Arc::new(Sleepless(clock.clone()));
         Self {
             jobs: open_jobs(&store, &jobs_clock, TRIES_UNDER_FAULTS).await,
@@ -144,7 +160,7 @@ impl Fixture {
         self.jobs.stop().await.unwrap();
         if let Some(open) = &self.again {
             self.store.stop().await.unwrap();
-            self.store = open();
+            self.store = open().await;
         }
         self.jobs = self.another().await;
     }

@@ -2,38 +2,26 @@
 //! function of that name below it.
 
 use std::sync::Arc;
+#[cfg(feature = "servers")]
+use std::sync::{
+    LazyLock,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use futures::future::BoxFuture;
 use kvjob::kv::wrap::{Journaled, Prefixed};
 use kvjob::kv::{Durability, Memory};
+#[cfg(feature = "servers")]
+use kvjob_servers::{Server, redis};
 
 use crate::{FiveMethods, Fixture};
 
 /// Calls another macro of this crate with the names of all stores behind some tokens.
-#[cfg(not(feature = "full"))]
 #[doc(hidden)]
 #[macro_export]
 macro_rules! every_store {
     ($then:ident $with:tt) => {
-        $crate::light_stores! { $then $with }
-    };
-}
-
-/// With those that take a C or C++ compiler.
-#[cfg(feature = "full")]
-#[doc(hidden)]
-#[macro_export]
-macro_rules! every_store {
-    ($then:ident $with:tt) => {
-        $crate::light_stores! { $then $with sqlite lmdb }
-    };
-}
-
-#[doc(hidden)]
-#[macro_export]
-macro_rules! light_stores {
-    ($then:ident $with:tt $($full:ident)*) => {
-        $crate::$then! { $with
+        $crate::with_full_stores! { $then $with
             memory
             bag
             prefixed
@@ -43,8 +31,45 @@ macro_rules! light_stores {
             redb_bag
             fjall
             sled
-            $($full)*
         }
+    };
+}
+
+#[cfg(not(feature = "full"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! with_full_stores {
+    ($then:ident $with:tt $($store:ident)*) => {
+        $crate::with_servers! { $then $with $($store)* }
+    };
+}
+
+/// With those that take a C or C++ compiler.
+#[cfg(feature = "full")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! with_full_stores {
+    ($then:ident $with:tt $($store:ident)*) => {
+        $crate::with_servers! { $then $with $($store)* sqlite lmdb }
+    };
+}
+
+#[cfg(not(feature = "servers"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! with_servers {
+    ($then:ident $with:tt $($store:ident)*) => {
+        $crate::$then! { $with $($store)* }
+    };
+}
+
+/// With those that are in a server.
+#[cfg(feature = "servers")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! with_servers {
+    ($then:ident $with:tt $($store:ident)*) => {
+        $crate::$then! { $with $($store)* redis valkey }
     };
 }
 
@@ -129,6 +154,31 @@ impl Fixture {
         Self::kept(Some(directory), open).await
     }
 
+    /// In a namespace of its own of a Redis that all share.
+    #[cfg(feature = "servers")]
+    pub async fn redis() -> Self {
+        static SERVER: LazyLock<Server> = LazyLock::new(redis::redis);
+        Self::redis_server(&SERVER).await
+    }
+
+    /// In a namespace of its own of a Valkey that all share.
+    #[cfg(feature = "servers")]
+    pub async fn valkey() -> Self {
+        static SERVER: LazyLock<Server> = LazyLock::new(redis::valkey);
+        Self::redis_server(&SERVER).await
+    }
+
+    #[cfg(feature = "servers")]
+    async fn redis_server(server: &Server) -> Self {
+        let options = kvjob_redis::Options::new().namespace(unheard_of());
+        let url = redis::url(server);
+        Self::served(move || {
+            let (options, url) = (options.clone(), url.clone());
+            Box::pin(async move { Arc::new(options.open(&url).await.unwrap()) as Arc<_> })
+        })
+        .await
+    }
+
     async fn redb_file(options: kvjob_redb::Options) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("jobs.redb");
@@ -136,6 +186,13 @@ impl Fixture {
         let open = move || Arc::new(options.clone().open(&path).unwrap()) as Arc<_>;
         Self::kept(Some(directory), open).await
     }
+}
+
+/// A name that nothing has in any server yet.
+#[cfg(feature = "servers")]
+fn unheard_of() -> String {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    format!("test{}", COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// A store by its name.

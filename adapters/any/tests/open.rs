@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use kvjob::kv::{ErrorKind, Object};
+use kvjob::kv::{ErrorKind, Object, Ownership};
 
 async fn refused(url: &str) -> String {
     let error = kvjob_any::open(url).await.unwrap_err();
@@ -38,9 +38,11 @@ async fn an_unknown_scheme_lists_the_known_ones() {
 #[tokio::test]
 async fn the_list_of_backends_tells_the_truth() {
     let directory = tempfile::tempdir().unwrap();
+    // A server is not there for the asking: kvjob-tests has the same for those.
     for backend in kvjob_any::backends()
         .into_iter()
         .filter(kvjob_any::Backend::is_enabled)
+        .filter(|it| it.ownership == Ownership::Exclusive)
     {
         let path = match backend.name {
             "memory" => String::new(),
@@ -80,6 +82,24 @@ async fn what_has_a_path_is_there_the_next_time() {
         assert!(store.get(&"a".into()).await.unwrap().is_some());
         let text = refused(&format!("{name}:")).await;
         assert!(text.contains("needs the path"), "{text}");
+    }
+}
+
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn a_server_says_what_is_wrong_with_its_options() {
+    for (url, why) in [
+        ("redis://h?durability=memory", "takes no option"),
+        ("redis://h?ca", "needs the path"),
+        ("rediss://h?certificate=a.pem", "need each other"),
+        (
+            "rediss://ada:secret@h?ca=/nowhere/ca.pem",
+            "/nowhere/ca.pem",
+        ),
+        ("redis:jobs", "redis://"),
+    ] {
+        let text = refused(url).await;
+        assert!(text.contains(why) && !text.contains("secret"), "{text}");
     }
 }
 
