@@ -5,6 +5,8 @@ CARGO_DENY := 0.20.2
 QUICK_BUILD := CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_OPT_LEVEL=1
 # Rounds of `make kill-test`.
 KVJOB_KILLS ?= 200
+# Seconds of each test of `make outage-test`.
+KVJOB_OUTAGES ?= 120
 # Given to `make bench`, for example ARGS=--help.
 ARGS ?=
 
@@ -15,7 +17,7 @@ ASIDE := $(wildcard fuzz/Cargo.toml benches/peers/Cargo.toml)
 CHECKS := lock fmt-check lint doc test features fuzz-check deny
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check $(CHECKS) fmt kill-test bench
+.PHONY: help setup check $(CHECKS) fmt kill-test outage-test bench
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -33,7 +35,7 @@ check: setup ## everything CI runs, and first what is missing on this machine
 	done; \
 	printf '\n==> all checks passed in %s s: %s\n' $$(($$(date +%s) - all)) "$${spent#, }"
 
-setup: ## install what `check` needs: a C and C++ compiler, git, rustfmt, clippy, cargo-deny
+setup: ## install what `check` needs: a C and C++ compiler, git, etcd, rustfmt, clippy, cargo-deny
 	@command -v cargo >/dev/null || { \
 		echo 'kvjob needs Rust: install it from https://rustup.rs' >&2; \
 		echo '(on Debian 13 and later also: apt-get install rustup && rustup default stable).' >&2; exit 1; }
@@ -42,6 +44,7 @@ setup: ## install what `check` needs: a C and C++ compiler, git, rustfmt, clippy
 	@missing=; \
 	command -v cc >/dev/null && command -v c++ >/dev/null || missing='build-essential'; \
 	command -v git >/dev/null || missing="$$missing git ca-certificates"; \
+	command -v etcd >/dev/null && command -v etcdctl >/dev/null || missing="$$missing etcd-server etcd-client"; \
 	[ -n "$$missing" ] || exit 0; \
 	if ! command -v apt-get >/dev/null; then \
 		echo "please install (named as in Debian): $$missing" >&2; exit 1; \
@@ -107,6 +110,9 @@ deny: ## licences, sources, banned crates and security advisories of all depende
 
 kill-test: ## kill the command and the embedded backends again and again: what was acknowledged must be there
 	KVJOB_KILLS=$(KVJOB_KILLS) cargo test --release -p kvjob-cli -p kvjob-sled -p kvjob-sqlite -p kvjob-lmdb -p kvjob-fjall --test kill -- --nocapture
+
+outage-test: ## kill etcd and its members under load for longer: what was acknowledged must be there
+	KVJOB_OUTAGES=$(KVJOB_OUTAGES) cargo test --release -p kvjob-etcd --test outages -- --nocapture
 
 bench: ## what each backend costs, beside the raw engine
 	cargo run --release -p kvjob-benches -- $(ARGS)

@@ -103,6 +103,21 @@ async fn a_server_says_what_is_wrong_with_its_options() {
     }
 }
 
+#[cfg(feature = "etcd")]
+#[tokio::test]
+async fn an_etcd_says_what_is_wrong_with_its_options() {
+    for (url, why) in [
+        ("etcd://h?durability=memory", "takes no option"),
+        ("etcd://h?prefix", "needs a value"),
+        ("etcds://h?certificate=a.pem", "need each other"),
+        ("etcds://ada:secret@h?ca=/nowhere/ca.pem", "/nowhere/ca.pem"),
+        ("etcd:jobs", "etcd://"),
+    ] {
+        let text = refused(url).await;
+        assert!(text.contains(why) && !text.contains("secret"), "{text}");
+    }
+}
+
 #[tokio::test]
 async fn a_backend_that_is_not_compiled_in_says_which_feature_it_needs() {
     for backend in kvjob_any::backends().iter().filter(|it| !it.is_enabled()) {

@@ -176,10 +176,10 @@ impl Options {
     /// Opens the store in the etcd at this URL. Within a tokio runtime.
     ///
     /// # Errors
-    /// [`Unsupported`](ErrorKind::Unsupported) for a URL or an etcd that cannot be used;
+    /// [`Unsupported`](ErrorKind::Unsupported) for a URL, a certificate or an etcd that cannot be used;
     /// [`Transient`](ErrorKind::Transient) if no member answers, which each is asked for once;
-    /// [`Backend`](ErrorKind::Backend) for a wrong user or password, missing permissions and
-    /// certificates that cannot be read. Each names the address and what to do.
+    /// [`Backend`](ErrorKind::Backend) for a wrong user or password and missing permissions. Each
+    /// names the address and what to do.
     pub async fn open(&self, url: &str) -> Result<Etcd> {
         let url = Url::parse(url)?;
         let prefix = self.prefix.clone().or(url.prefix);

@@ -321,7 +321,7 @@ fn tls(access: &Access) -> Result<ClientTlsConfig> {
     let read = |path: &PathBuf| {
         std::fs::read(path).map_err(|error| {
             let message = format!("cannot read the certificate {}: {error}", path.display());
-            Error::new(ErrorKind::Backend, message).with_source(error)
+            Error::new(ErrorKind::Unsupported, message).with_source(error)
         })
     };
     let mut tls = ClientTlsConfig::new();

@@ -1,5 +1,6 @@
 //! One file a backend: what it promises, and how a URL opens it.
 
+mod etcd;
 mod fjall;
 mod lmdb;
 mod memory;
@@ -63,6 +64,7 @@ pub fn backends() -> Vec<Backend> {
         sqlite::backend(),
         lmdb::backend(),
         redis::backend(),
+        etcd::backend(),
     ]
 }
 
