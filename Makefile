@@ -5,6 +5,8 @@ CARGO_DENY := 0.20.2
 QUICK_BUILD := CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_OPT_LEVEL=1
 # Rounds of `make kill-test`.
 KVJOB_KILLS ?= 200
+# The bindings of RocksDB are made with it.
+HAS_LIBCLANG := ls -d "$$LIBCLANG_PATH" /usr/lib/llvm-*/lib/libclang[.-][0-9s]* /usr/lib*/libclang.so* 2>/dev/null | grep -q .
 # Given to `make bench`, for example ARGS=--help.
 ARGS ?=
 
@@ -33,7 +35,7 @@ check: setup ## everything CI runs, and first what is missing on this machine
 	done; \
 	printf '\n==> all checks passed in %s s: %s\n' $$(($$(date +%s) - all)) "$${spent#, }"
 
-setup: ## install what `check` needs: a C and C++ compiler, git, rustfmt, clippy, cargo-deny
+setup: ## install what `check` needs: compilers of C and C++, ccache, git, rustfmt, clippy, cargo-deny
 	@command -v cargo >/dev/null || { \
 		echo 'kvjob needs Rust: install it from https://rustup.rs' >&2; \
 		echo '(on Debian 13 and later also: apt-get install rustup && rustup default stable).' >&2; exit 1; }
@@ -42,6 +44,8 @@ setup: ## install what `check` needs: a C and C++ compiler, git, rustfmt, clippy
 	@missing=; \
 	command -v cc >/dev/null && command -v c++ >/dev/null || missing='build-essential'; \
 	command -v git >/dev/null || missing="$$missing git ca-certificates"; \
+	command -v clang++ >/dev/null && command -v ccache >/dev/null && $(HAS_LIBCLANG) || \
+		missing="$$missing clang libclang-dev ccache"; \
 	[ -n "$$missing" ] || exit 0; \
 	if ! command -v apt-get >/dev/null; then \
 		echo "please install (named as in Debian): $$missing" >&2; exit 1; \
@@ -106,7 +110,7 @@ deny: ## licences, sources, banned crates and security advisories of all depende
 	fi
 
 kill-test: ## kill the command and the embedded backends again and again: what was acknowledged must be there
-	KVJOB_KILLS=$(KVJOB_KILLS) cargo test --release -p kvjob-cli -p kvjob-sled -p kvjob-sqlite -p kvjob-lmdb -p kvjob-fjall --test kill -- --nocapture
+	KVJOB_KILLS=$(KVJOB_KILLS) cargo test --release -p kvjob-cli -p kvjob-sled -p kvjob-sqlite -p kvjob-lmdb -p kvjob-fjall -p kvjob-rocksdb --test kill -- --nocapture
 
 bench: ## what each backend costs, beside the raw engine
 	cargo run --release -p kvjob-benches -- $(ARGS)

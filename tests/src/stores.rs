@@ -25,7 +25,7 @@ macro_rules! every_store {
 #[macro_export]
 macro_rules! every_store {
     ($then:ident $with:tt) => {
-        $crate::light_stores! { $then $with sqlite lmdb }
+        $crate::light_stores! { $then $with sqlite lmdb rocksdb }
     };
 }
 
@@ -125,6 +125,18 @@ impl Fixture {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("jobs.lmdb");
         let options = kvjob_lmdb::Options::new().durability(Durability::Memory);
+        let open = move || Arc::new(options.clone().open(&path).unwrap()) as Arc<_>;
+        Self::kept(Some(directory), open).await
+    }
+
+    /// On a directory of RocksDB's of its own.
+    #[cfg(feature = "full")]
+    pub async fn rocksdb() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("jobs.rocksdb");
+        let options = kvjob_rocksdb::Options::new()
+            .durability(Durability::Memory)
+            .cache_bytes(4 << 20);
         let open = move || Arc::new(options.clone().open(&path).unwrap()) as Arc<_>;
         Self::kept(Some(directory), open).await
     }

@@ -5,6 +5,7 @@ mod lmdb;
 mod memory;
 mod path;
 mod redb;
+mod rocksdb;
 mod sled;
 mod sqlite;
 
@@ -61,6 +62,7 @@ pub fn backends() -> Vec<Backend> {
         sled::backend(),
         sqlite::backend(),
         lmdb::backend(),
+        rocksdb::backend(),
     ]
 }
 
