@@ -7,6 +7,8 @@ QUICK_BUILD := CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS
 KVJOB_KILLS ?= 200
 # Seconds of each test of `make outage-test`.
 KVJOB_OUTAGES ?= 120
+# The bindings of RocksDB are made with it.
+HAS_LIBCLANG := ls -d "$$LIBCLANG_PATH" /usr/lib/llvm-*/lib/libclang[.-][0-9s]* /usr/lib*/libclang.so* 2>/dev/null | grep -q .
 # Given to `make bench`, for example ARGS=--help.
 ARGS ?=
 
@@ -35,7 +37,7 @@ check: setup ## everything CI runs, and first what is missing on this machine
 	done; \
 	printf '\n==> all checks passed in %s s: %s\n' $$(($$(date +%s) - all)) "$${spent#, }"
 
-setup: ## install what `check` needs: a C and C++ compiler, git, etcd, rustfmt, clippy, cargo-deny
+setup: ## install what `check` needs: compilers of C and C++, the servers, rustfmt, clippy, cargo-deny
 	@command -v cargo >/dev/null || { \
 		echo 'kvjob needs Rust: install it from https://rustup.rs' >&2; \
 		echo '(on Debian 13 and later also: apt-get install rustup && rustup default stable).' >&2; exit 1; }
@@ -45,6 +47,8 @@ setup: ## install what `check` needs: a C and C++ compiler, git, etcd, rustfmt, 
 	command -v cc >/dev/null && command -v c++ >/dev/null || missing='build-essential'; \
 	command -v git >/dev/null || missing="$$missing git ca-certificates"; \
 	command -v etcd >/dev/null && command -v etcdctl >/dev/null || missing="$$missing etcd-server etcd-client"; \
+	command -v clang++ >/dev/null && command -v ccache >/dev/null && $(HAS_LIBCLANG) || \
+		missing="$$missing clang libclang-dev ccache"; \
 	[ -n "$$missing" ] || exit 0; \
 	if ! command -v apt-get >/dev/null; then \
 		echo "please install (named as in Debian): $$missing" >&2; exit 1; \
@@ -109,7 +113,7 @@ deny: ## licences, sources, banned crates and security advisories of all depende
 	fi
 
 kill-test: ## kill the command and the embedded backends again and again: what was acknowledged must be there
-	KVJOB_KILLS=$(KVJOB_KILLS) cargo test --release -p kvjob-cli -p kvjob-sled -p kvjob-sqlite -p kvjob-lmdb -p kvjob-fjall --test kill -- --nocapture
+	KVJOB_KILLS=$(KVJOB_KILLS) cargo test --release -p kvjob-cli -p kvjob-sled -p kvjob-sqlite -p kvjob-lmdb -p kvjob-fjall -p kvjob-rocksdb --test kill -- --nocapture
 
 outage-test: ## kill etcd and its members under load for longer: what was acknowledged must be there
 	KVJOB_OUTAGES=$(KVJOB_OUTAGES) cargo test --release -p kvjob-etcd --test outages -- --nocapture

@@ -19,6 +19,8 @@ pub(crate) enum Backend {
     Sqlite,
     #[cfg(feature = "full")]
     Lmdb,
+    #[cfg(feature = "full")]
+    Rocksdb,
 }
 
 impl Backend {
@@ -32,6 +34,8 @@ impl Backend {
             Self::Sqlite => "sqlite",
             #[cfg(feature = "full")]
             Self::Lmdb => "lmdb",
+            #[cfg(feature = "full")]
+            Self::Rocksdb => "rocksdb",
         }
     }
 
@@ -66,6 +70,12 @@ impl Backend {
                 kvjob_lmdb::Options::new()
                     .durability(durability)
                     .open(folder.path().join("jobs.lmdb"))?,
+            ),
+            #[cfg(feature = "full")]
+            Self::Rocksdb => Arc::new(
+                kvjob_rocksdb::Options::new()
+                    .durability(durability)
+                    .open(folder.path().join("jobs.rocksdb"))?,
             ),
         };
         Ok((KvStore::open(store, Options::default()).await?, folder))

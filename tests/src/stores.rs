@@ -50,7 +50,7 @@ macro_rules! with_full_stores {
 #[macro_export]
 macro_rules! with_full_stores {
     ($then:ident $with:tt $($store:ident)*) => {
-        $crate::with_servers! { $then $with $($store)* sqlite lmdb }
+        $crate::with_servers! { $then $with $($store)* sqlite lmdb rocksdb }
     };
 }
 
@@ -177,6 +177,18 @@ impl Fixture {
             Box::pin(async move { Arc::new(options.open(&url).await.unwrap()) as Arc<_> })
         })
         .await
+    }
+
+    /// On a directory of RocksDB's of its own.
+    #[cfg(feature = "full")]
+    pub async fn rocksdb() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("jobs.rocksdb");
+        let options = kvjob_rocksdb::Options::new()
+            .durability(Durability::Memory)
+            .cache_bytes(4 << 20);
+        let open = move || Arc::new(options.clone().open(&path).unwrap()) as Arc<_>;
+        Self::kept(Some(directory), open).await
     }
 
     async fn redb_file(options: kvjob_redb::Options) -> Self {

@@ -6,6 +6,8 @@ mod fjall;
 mod lmdb;
 mod memory;
 mod redb;
+#[cfg(feature = "full")]
+mod rocksdb;
 mod sled;
 #[cfg(feature = "full")]
 mod sqlite;
@@ -56,6 +58,11 @@ pub(crate) fn round(
         #[cfg(feature = "full")]
         Backend::Lmdb => Box::new(lmdb::Raw::open(
             &folder.path().join("raw.lmdb"),
+            durability,
+        )?),
+        #[cfg(feature = "full")]
+        Backend::Rocksdb => Box::new(rocksdb::Raw::open(
+            &folder.path().join("raw.rocksdb"),
             durability,
         )?),
     };

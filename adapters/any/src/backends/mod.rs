@@ -7,6 +7,7 @@ mod memory;
 mod path;
 mod redb;
 mod redis;
+mod rocksdb;
 mod sled;
 mod sqlite;
 
@@ -65,6 +66,7 @@ pub fn backends() -> Vec<Backend> {
         lmdb::backend(),
         redis::backend(),
         etcd::backend(),
+        rocksdb::backend(),
     ]
 }
 
