@@ -134,7 +134,8 @@ pub(crate) fn complete(config: &mut Config, timeout: Duration) {
         config.tcp_user_timeout(timeout);
     }
     if config.get_keepalives_idle() == UNSAID {
-        config.keepalives_idle(timeout);
+        // Less is refused by the system.
+        config.keepalives_idle(timeout.max(Duration::from_secs(1)));
     }
 }
 

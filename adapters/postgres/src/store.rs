@@ -405,6 +405,11 @@ impl Watch for Postgres {
         // something once it is there again.
         self.with_open(|open| open.bell.watch(prefix))
     }
+
+    fn announce(&self, keys: Vec<Key>) {
+        // A store that was stopped has nobody to tell.
+        let _ = self.with_open(|open| open.bell.put(keys));
+    }
 }
 
 impl fmt::Debug for Postgres {

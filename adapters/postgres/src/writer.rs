@@ -47,6 +47,10 @@ impl Commit {
         let _ = self.answer.send(outcome);
     }
 
+    fn has_time(&self) -> bool {
+        Instant::now() < self.deadline
+    }
+
     fn bytes(&self) -> usize {
         let before = |change: &Change| match &change.before {
             kvjob::kv::Expect::Value(value) => value.len(),
@@ -145,7 +149,9 @@ impl Writer {
                     }
                 }
                 Outcome::Refused(error)
-                    if error.kind() == &ErrorKind::Conflict && tries < MOST_TRIES =>
+                    if error.kind() == &ErrorKind::Conflict
+                        && tries < MOST_TRIES
+                        && waiting.front().is_some_and(Commit::has_time) =>
                 {
                     tries += 1;
                     continue;
