@@ -6,6 +6,7 @@
 mod depth;
 mod life;
 mod raw;
+mod rivals;
 mod shape;
 mod stores;
 
@@ -36,6 +37,9 @@ pub(crate) struct Options {
     /// How many jobs wait while claims are measured.
     #[arg(long, value_delimiter = ',', default_values_t = [1_000, 100_000, 1_000_000])]
     depths: Vec<usize>,
+    /// How many processes take jobs from one server at the same time.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 4, 16])]
+    rivals: Vec<usize>,
     /// The backends to measure.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Backend::Memory, Backend::Redb])]
     backends: Vec<Backend>,
@@ -113,7 +117,8 @@ async fn run(options: &Options) -> Result<()> {
             }
         }
     }
-    depth::run(options).await
+    depth::run(options).await?;
+    rivals::run(options).await
 }
 
 /// kvjob and the raw engine in turns.

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use kvjob::job::{KvStore, Options};
 use kvjob::kv::{self, Durability, Memory};
+#[cfg(feature = "servers")]
+use kvjob_servers::{Server, etcd, postgres, redis};
 use tempfile::TempDir;
 
 use crate::Result;
@@ -21,6 +23,24 @@ pub(crate) enum Backend {
     Lmdb,
     #[cfg(feature = "full")]
     Rocksdb,
+    #[cfg(feature = "servers")]
+    Redis,
+    #[cfg(feature = "servers")]
+    Valkey,
+    #[cfg(feature = "servers")]
+    Etcd,
+    #[cfg(feature = "servers")]
+    Postgres,
+}
+
+/// Where a store lives: gone with this.
+pub(crate) enum Home {
+    Folder(TempDir),
+    #[cfg(feature = "servers")]
+    Server {
+        url: String,
+        _server: Box<Server>,
+    },
 }
 
 impl Backend {
@@ -36,13 +56,59 @@ impl Backend {
             Self::Lmdb => "lmdb",
             #[cfg(feature = "full")]
             Self::Rocksdb => "rocksdb",
+            #[cfg(feature = "servers")]
+            Self::Redis => "redis",
+            #[cfg(feature = "servers")]
+            Self::Valkey => "valkey",
+            #[cfg(feature = "servers")]
+            Self::Etcd => "etcd",
+            #[cfg(feature = "servers")]
+            Self::Postgres => "postgres",
         }
     }
 
-    /// A new job store, and the folder it lives in.
-    pub(crate) async fn open(self, durability: Durability) -> Result<(KvStore, TempDir)> {
-        let folder = TempDir::new()?;
-        let store: Arc<dyn kv::Store> = match self {
+    /// A new place for stores; of a server the server itself.
+    pub(crate) fn home(self) -> Result<Home> {
+        #[cfg(feature = "servers")]
+        {
+            let (server, url): (_, fn(&Server) -> String) = match self {
+                Self::Redis => (redis::redis(), redis::url),
+                Self::Valkey => (redis::valkey(), redis::url),
+                Self::Etcd => (etcd::etcd(), etcd::url),
+                Self::Postgres => (postgres::postgres(), postgres::url),
+                _ => return Ok(Home::Folder(TempDir::new()?)),
+            };
+            let url = url(&server);
+            let server = Box::new(server);
+            return Ok(Home::Server {
+                url,
+                _server: server,
+            });
+        }
+        #[cfg(not(feature = "servers"))]
+        Ok(Home::Folder(TempDir::new()?))
+    }
+
+    /// A new job store, and where it lives.
+    pub(crate) async fn open(self, durability: Durability) -> Result<(KvStore, Home)> {
+        let home = self.home()?;
+        let store = self.store(&home, durability).await?;
+        Ok((KvStore::open(store, Options::default()).await?, home))
+    }
+
+    /// The store at this place. Only a server has several at a time.
+    pub(crate) async fn store(
+        self,
+        home: &Home,
+        durability: Durability,
+    ) -> Result<Arc<dyn kv::Store>> {
+        let folder = match home {
+            Home::Folder(folder) => folder,
+            // How durable it is, the server says: these are synced before they answer.
+            #[cfg(feature = "servers")]
+            Home::Server { url, .. } => return Ok(kvjob_any::open(url).await?),
+        };
+        Ok(match self {
             Self::Memory => Arc::new(Memory::new()),
             Self::Redb => Arc::new(
                 kvjob_redb::Options::new()
@@ -77,7 +143,19 @@ impl Backend {
                     .durability(durability)
                     .open(folder.path().join("jobs.rocksdb"))?,
             ),
-        };
-        Ok((KvStore::open(store, Options::default()).await?, folder))
+            #[cfg(feature = "servers")]
+            Self::Redis | Self::Valkey | Self::Etcd | Self::Postgres => {
+                return Err("a server has no folder".into());
+            }
+        })
+    }
+
+    /// Whether it lives in a server.
+    pub(crate) fn is_served(self) -> bool {
+        match self {
+            #[cfg(feature = "servers")]
+            Self::Redis | Self::Valkey | Self::Etcd | Self::Postgres => true,
+            _ => false,
+        }
     }
 }

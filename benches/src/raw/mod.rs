@@ -8,6 +8,8 @@ mod memory;
 mod redb;
 #[cfg(feature = "full")]
 mod rocksdb;
+#[cfg(feature = "servers")]
+mod server;
 mod sled;
 #[cfg(feature = "full")]
 mod sqlite;
@@ -65,6 +67,10 @@ pub(crate) fn round(
             &folder.path().join("raw.rocksdb"),
             durability,
         )?),
+        #[cfg(feature = "servers")]
+        Backend::Redis | Backend::Valkey | Backend::Etcd | Backend::Postgres => {
+            Box::new(server::Raw::open(backend, durability)?)
+        }
     };
     let batches = || {
         (0..jobs)
