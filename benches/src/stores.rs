@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use kvjob::job::{KvStore, Options};
 use kvjob::kv::{self, Durability, Memory};
+#[cfg(feature = "servers")]
+use kvjob_servers::Server;
 use tempfile::TempDir;
 
 use crate::Result;
@@ -19,6 +21,17 @@ pub(crate) enum Backend {
     Sqlite,
     #[cfg(feature = "full")]
     Lmdb,
+    #[cfg(feature = "servers")]
+    Redis,
+}
+
+/// Where a store lives.
+#[derive(Debug)]
+pub(crate) struct Home {
+    // It ends before its folder does.
+    #[cfg(feature = "servers")]
+    server: Option<Server>,
+    folder: TempDir,
 }
 
 impl Backend {
@@ -32,12 +45,20 @@ impl Backend {
             Self::Sqlite => "sqlite",
             #[cfg(feature = "full")]
             Self::Lmdb => "lmdb",
+            #[cfg(feature = "servers")]
+            Self::Redis => "redis",
         }
     }
 
-    /// A new job store, and the folder it lives in.
-    pub(crate) async fn open(self, durability: Durability) -> Result<(KvStore, TempDir)> {
-        let folder = TempDir::new()?;
+    /// A new job store, and what it lives in.
+    pub(crate) async fn open(self, durability: Durability) -> Result<(KvStore, Home)> {
+        #[cfg_attr(not(feature = "servers"), expect(unused_mut))]
+        let mut home = Home {
+            #[cfg(feature = "servers")]
+            server: None,
+            folder: TempDir::new()?,
+        };
+        let folder = &home.folder;
         let store: Arc<dyn kv::Store> = match self {
             Self::Memory => Arc::new(Memory::new()),
             Self::Redb => Arc::new(
@@ -67,7 +88,30 @@ impl Backend {
                     .durability(durability)
                     .open(folder.path().join("jobs.lmdb"))?,
             ),
+            #[cfg(feature = "servers")]
+            Self::Redis => {
+                let server = home.server.insert(redis(folder.path(), durability));
+                Arc::new(kvjob_redis::open(&kvjob_servers::redis::url(server)).await?)
+            }
         };
-        Ok((KvStore::open(store, Options::default()).await?, folder))
+        Ok((KvStore::open(store, Options::default()).await?, home))
     }
+}
+
+/// A Redis that keeps its data in this folder, and syncs it as often.
+#[cfg(feature = "servers")]
+pub(crate) fn redis(folder: &std::path::Path, durability: Durability) -> Server {
+    let (appendonly, appendfsync) = match durability {
+        Durability::Immediate => ("yes", "always"),
+        Durability::Memory => ("no", "no"),
+        _ => ("yes", "everysec"),
+    };
+    kvjob_servers::redis::redis_with(&[
+        "--dir",
+        &folder.display().to_string(),
+        "--appendonly",
+        appendonly,
+        "--appendfsync",
+        appendfsync,
+    ])
 }

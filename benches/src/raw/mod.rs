@@ -6,6 +6,8 @@ mod fjall;
 mod lmdb;
 mod memory;
 mod redb;
+#[cfg(feature = "servers")]
+mod redis;
 mod sled;
 #[cfg(feature = "full")]
 mod sqlite;
@@ -58,6 +60,8 @@ pub(crate) fn round(
             &folder.path().join("raw.lmdb"),
             durability,
         )?),
+        #[cfg(feature = "servers")]
+        Backend::Redis => Box::new(redis::Raw::open(folder.path(), durability)?),
     };
     let batches = || {
         (0..jobs)
