@@ -43,6 +43,17 @@ pub(crate) enum Home {
     },
 }
 
+#[cfg(feature = "servers")]
+impl Home {
+    /// Where the server is, if it is one.
+    pub(crate) fn url(&self) -> Option<&str> {
+        match self {
+            Self::Folder(_) => None,
+            Self::Server { url, .. } => Some(url),
+        }
+    }
+}
+
 impl Backend {
     pub(crate) fn name(self) -> &'static str {
         match self {

@@ -6,6 +6,8 @@ mod fjall;
 mod lmdb;
 mod memory;
 mod redb;
+#[cfg(feature = "servers")]
+mod redis;
 #[cfg(feature = "full")]
 mod rocksdb;
 #[cfg(feature = "servers")]
@@ -68,7 +70,9 @@ pub(crate) fn round(
             durability,
         )?),
         #[cfg(feature = "servers")]
-        Backend::Redis | Backend::Valkey | Backend::Etcd | Backend::Postgres => {
+        Backend::Redis | Backend::Valkey => Box::new(redis::Raw::open(backend)?),
+        #[cfg(feature = "servers")]
+        Backend::Etcd | Backend::Postgres => {
             Box::new(server::Raw::open(backend, durability)?)
         }
     };
