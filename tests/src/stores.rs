@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use kvjob::kv::wrap::{Journaled, Prefixed};
 use kvjob::kv::{Durability, Memory};
 #[cfg(feature = "servers")]
-use kvjob_servers::{Server, redis};
+use kvjob_servers::{Server, etcd, redis};
 
 use crate::{FiveMethods, Fixture};
 
@@ -69,7 +69,7 @@ macro_rules! with_servers {
 #[macro_export]
 macro_rules! with_servers {
     ($then:ident $with:tt $($store:ident)*) => {
-        $crate::$then! { $with $($store)* redis valkey }
+        $crate::$then! { $with $($store)* redis valkey etcd }
     };
 }
 
@@ -189,6 +189,19 @@ impl Fixture {
             .cache_bytes(4 << 20);
         let open = move || Arc::new(options.clone().open(&path).unwrap()) as Arc<_>;
         Self::kept(Some(directory), open).await
+    }
+
+    /// Behind a prefix of its own of an etcd that all share.
+    #[cfg(feature = "servers")]
+    pub async fn etcd() -> Self {
+        static SERVER: LazyLock<Server> = LazyLock::new(etcd::etcd);
+        let options = kvjob_etcd::Options::new().prefix(unheard_of() + "/");
+        let url = etcd::url(&SERVER);
+        Self::served(move || {
+            let (options, url) = (options.clone(), url.clone());
+            Box::pin(async move { Arc::new(options.open(&url).await.unwrap()) as Arc<_> })
+        })
+        .await
     }
 
     async fn redb_file(options: kvjob_redb::Options) -> Self {
