@@ -254,8 +254,7 @@ async fn many_who_open_an_empty_database_at_once_make_one_table() {
 
 #[tokio::test]
 async fn a_server_without_a_connection_left_is_told() {
-    let server = postgres::with(&["max_connections=1", "superuser_reserved_connections=0"]);
-    let _other = connect(&server).await;
+    let server = postgres::with(&["max_connections=4", "superuser_reserved_connections=0"]);
     let error = refused(&postgres::url(&server)).await;
     assert_eq!(error.kind(), &ErrorKind::Transient, "{error}");
     assert!(error.to_string().contains("max_connections"), "{error}");

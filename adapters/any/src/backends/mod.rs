@@ -5,6 +5,7 @@ mod fjall;
 mod lmdb;
 mod memory;
 mod path;
+mod postgres;
 mod redb;
 mod redis;
 mod rocksdb;
@@ -67,6 +68,7 @@ pub fn backends() -> Vec<Backend> {
         redis::backend(),
         etcd::backend(),
         rocksdb::backend(),
+        postgres::backend(),
     ]
 }
 
