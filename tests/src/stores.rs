@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use kvjob::kv::wrap::{Journaled, Prefixed};
 use kvjob::kv::{Durability, Memory};
 #[cfg(feature = "servers")]
-use kvjob_servers::{Server, etcd, redis};
+use kvjob_servers::{Server, etcd, postgres, redis};
 
 use crate::{FiveMethods, Fixture};
 
@@ -69,7 +69,7 @@ macro_rules! with_servers {
 #[macro_export]
 macro_rules! with_servers {
     ($then:ident $with:tt $($store:ident)*) => {
-        $crate::$then! { $with $($store)* redis valkey etcd }
+        $crate::$then! { $with $($store)* redis valkey etcd postgres }
     };
 }
 
@@ -172,6 +172,20 @@ impl Fixture {
     async fn redis_server(server: &Server) -> Self {
         let options = kvjob_redis::Options::new().namespace(unheard_of());
         let url = redis::url(server);
+        Self::served(move || {
+            let (options, url) = (options.clone(), url.clone());
+            Box::pin(async move { Arc::new(options.open(&url).await.unwrap()) as Arc<_> })
+        })
+        .await
+    }
+
+    /// In a table of its own of a PostgreSQL that all share.
+    #[cfg(feature = "servers")]
+    pub async fn postgres() -> Self {
+        static SERVER: LazyLock<Server> =
+            LazyLock::new(|| postgres::with(&["fsync=off", "max_connections=500"]));
+        let options = kvjob_postgres::Options::new().table(unheard_of());
+        let url = postgres::url(&SERVER);
         Self::served(move || {
             let (options, url) = (options.clone(), url.clone());
             Box::pin(async move { Arc::new(options.open(&url).await.unwrap()) as Arc<_> })

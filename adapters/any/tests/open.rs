@@ -118,6 +118,25 @@ async fn an_etcd_says_what_is_wrong_with_its_options() {
     }
 }
 
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn a_postgres_says_what_is_wrong_with_its_options() {
+    for (url, why) in [
+        ("postgres://h?prefix=jobs", "takes no option"),
+        ("postgres://ada:secret@h?table=a.b.c", "SCHEMA.TABLE"),
+        ("postgres://ada:secret@h?sslmode=often", "sslmode"),
+        ("postgresql://ada:secret@h?sslcert=a.pem", "sslkey"),
+        (
+            "postgres://ada:secret@h?sslrootcert=/nowhere/ca.pem",
+            "/nowhere/ca.pem",
+        ),
+        ("postgres:jobs", "postgres://"),
+    ] {
+        let text = refused(url).await;
+        assert!(text.contains(why) && !text.contains("secret"), "{text}");
+    }
+}
+
 #[tokio::test]
 async fn a_backend_that_is_not_compiled_in_says_which_feature_it_needs() {
     for backend in kvjob_any::backends().iter().filter(|it| !it.is_enabled()) {

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::future::join_all;
+use futures::future::{join_all, try_join_all};
 use kvjob::kv::{
     Atomic, Change, Error, ErrorKind, Health, Key, Limits, Object, Ownership, Page, Result, Scan,
     Store, Watch, Watcher, check_commit,
@@ -71,15 +71,17 @@ impl Postgres {
         let line = line.await?;
         let (queue, taken) = mpsc::channel(MOST_WAITING);
         let taken: Queue = Arc::new(Mutex::new(taken));
-        let writer = || {
-            Writer::new(
-                Arc::clone(&server),
-                connection(),
-                Arc::clone(&taken),
-                Arc::clone(&bell),
-            )
-        };
-        let writers = (0..WRITERS).map(|_| tokio::spawn(writer().run())).collect();
+        let readers: [Link; READERS] = std::array::from_fn(|_| connection());
+        let writing: [Link; WRITERS] = std::array::from_fn(|_| connection());
+        // What keeps a connection from being made is told now, and not by the first call.
+        let deadline = Instant::now() + server.timeout;
+        let all = readers.iter().chain(&writing);
+        try_join_all(all.map(|link| link.session(deadline))).await?;
+        let writers = writing.into_iter().map(|link| {
+            let (server, taken, bell) = (server.clone(), taken.clone(), bell.clone());
+            tokio::spawn(Writer::new(server, link, taken, bell).run())
+        });
+        let writers = writers.collect();
         let open = Open {
             queue,
             bell,
@@ -88,7 +90,7 @@ impl Postgres {
             ended: ended.drop_guard(),
         };
         Ok(Self {
-            readers: std::array::from_fn(|_| connection()),
+            readers,
             server,
             table,
             next: AtomicUsize::new(0),

@@ -72,9 +72,7 @@ pub(crate) fn round(
         #[cfg(feature = "servers")]
         Backend::Redis | Backend::Valkey => Box::new(redis::Raw::open(backend)?),
         #[cfg(feature = "servers")]
-        Backend::Etcd | Backend::Postgres => {
-            Box::new(server::Raw::open(backend, durability)?)
-        }
+        Backend::Etcd | Backend::Postgres => Box::new(server::Raw::open(backend, durability)?),
     };
     let batches = || {
         (0..jobs)

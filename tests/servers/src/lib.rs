@@ -19,6 +19,7 @@ pub mod redis;
 pub mod tls;
 
 use std::collections::VecDeque;
+use std::fs;
 use std::io::{BufRead as _, BufReader, Read};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::CommandExt as _;
@@ -164,11 +165,19 @@ impl Server {
     /// Lets it stand still: it answers nobody, and keeps its connections.
     pub fn pause(&self) {
         self.signal(Signal::STOP);
+        self.signal_children(Signal::STOP);
     }
 
     /// Lets it go on after [`pause`](Self::pause).
     pub fn resume(&self) {
+        self.signal_children(Signal::CONT);
         self.signal(Signal::CONT);
+    }
+
+    fn signal_children(&self, signal: Signal) {
+        if let Some(running) = &self.running {
+            running.signal_children(signal);
+        }
     }
 
     fn signal(&self, signal: Signal) {
@@ -251,6 +260,19 @@ impl Running {
         Pid::from_child(&self.process)
     }
 
+    /// PostgreSQL's are in groups of their own, and would finish what they are at.
+    fn signal_children(&self, signal: Signal) {
+        let pid = self.process.id();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        let children = children.unwrap_or_default();
+        for child in children.split_whitespace() {
+            if let Some(child) = child.parse().ok().and_then(Pid::from_raw) {
+                // It may just have ended.
+                let _ = kill_process(child, signal);
+            }
+        }
+    }
+
     fn printed(&self) -> String {
         let lines = &self.output.lines;
         let lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
@@ -276,6 +298,8 @@ impl Drop for Running {
         // First the guard, so that it cannot kill whoever gets the number next.
         let _ = self.guard.kill();
         let _ = self.guard.wait();
+        let _ = kill_process(self.pid(), Signal::STOP);
+        self.signal_children(Signal::KILL);
         let _ = kill_process_group(self.pid(), Signal::KILL);
         self.wait();
     }

@@ -1,11 +1,12 @@
 //! PostgreSQL. It refuses to be run by root, and drops to the user `postgres` then.
 
-use std::fs;
-use std::os::unix::fs::chown;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::tls::Certificates;
 use crate::{How, Server, Start, program};
 
 /// The user it is run as where the tests are run by root.
@@ -19,6 +20,29 @@ pub fn postgres() -> Server {
 
 /// The same with some of its settings set, as `fsync=off`.
 pub fn with(settings: &[&str]) -> Server {
+    made(settings, |_| {})
+}
+
+/// The same with TLS, which a client may use or not.
+pub fn with_tls(certificates: &Certificates) -> Server {
+    let files = [
+        (&certificates.server, "server.crt"),
+        (&certificates.server_key, "server.key"),
+    ];
+    made(&["ssl=on"], |data| {
+        for (from, name) in files {
+            let to = data.join(name);
+            fs::copy(from, &to).expect("it can be copied");
+            fs::set_permissions(&to, Permissions::from_mode(0o600)).expect("it is ours");
+            if let Some((user, group)) = other_user() {
+                chown(to, Some(user), Some(group)).expect("root may");
+            }
+        }
+    })
+}
+
+/// A new server, whose directory is given to somebody before it starts.
+fn made(settings: &[&str], prepare: impl FnOnce(&Path)) -> Server {
     let directory = tempfile::tempdir().expect("a directory");
     if let Some((user, group)) = other_user() {
         chown(directory.path(), Some(user), Some(group)).expect("root may");
@@ -42,6 +66,7 @@ pub fn with(settings: &[&str]) -> Server {
         "initdb: {}",
         String::from_utf8_lossy(&made.stderr)
     );
+    prepare(&data);
     let how = How {
         name: "postgres",
         ready: "database system is ready to accept connections",

@@ -5,6 +5,7 @@ mod fjall;
 mod lmdb;
 mod memory;
 mod path;
+mod postgres;
 mod redb;
 mod redis;
 mod rocksdb;
@@ -61,12 +62,13 @@ pub fn backends() -> Vec<Backend> {
         memory::backend(),
         redb::backend(),
         fjall::backend(),
-        sled::backend(),
-        sqlite::backend(),
-        lmdb::backend(),
-        redis::backend(),
-        etcd::backend(),
         rocksdb::backend(),
+        lmdb::backend(),
+        sqlite::backend(),
+        sled::backend(),
+        redis::backend(),
+        postgres::backend(),
+        etcd::backend(),
     ]
 }
 

@@ -1,0 +1,380 @@
+//! What becomes of callers while the server is killed, stands still, or is cut off; and how often
+//! it is asked.
+//!
+//! `KVJOB_OUTAGES=seconds` kills servers for that long instead of a few times.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+mod proxy;
+
+use std::env;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use kvjob::kv::{
+    Atomic as _, Change, ErrorKind, Event, Key, Object, Scan, Store as _, Watch, Watcher,
+};
+use kvjob_postgres::{Options, Postgres};
+use kvjob_servers::{Server, postgres};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use proxy::{Cut, Proxy};
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(90);
+const WRITERS: usize = 16;
+
+async fn patient<T>(what: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, what).await.unwrap()
+}
+
+async fn opened(server: &Server) -> Arc<Postgres> {
+    Arc::new(kvjob_postgres::open(&postgres::url(server)).await.unwrap())
+}
+
+async fn watcher(store: &Postgres) -> Watcher {
+    Watch::watch(store, &Key::EMPTY).await.unwrap()
+}
+
+fn count(value: &[u8]) -> usize {
+    str::from_utf8(value).unwrap().parse().unwrap()
+}
+
+/// One of many who write: each of its commits moves two counters and leaves a key of its own.
+struct Writer {
+    store: Arc<Postgres>,
+    keys: [Key; 2],
+    log: String,
+    /// What it knows to be done.
+    done: usize,
+    unknown: usize,
+}
+
+impl Writer {
+    fn new(store: &Arc<Postgres>, name: usize) -> Self {
+        Self {
+            store: Arc::clone(store),
+            keys: ["a", "b"].map(|side| Key::from(format!("{side}/{name:02}").as_str())),
+            log: format!("log/{name:02}/"),
+            done: 0,
+            unknown: 0,
+        }
+    }
+
+    fn entry(&self, n: usize) -> Key {
+        Key::from(format!("{}{n:08}", self.log).as_str())
+    }
+
+    fn changes(&self) -> Vec<Change> {
+        let step = |key: &Key| {
+            let after = Bytes::from((self.done + 1).to_string());
+            match self.done {
+                0 => Change::create(key.clone(), after),
+                done => Change::replace(key.clone(), done.to_string(), after),
+            }
+        };
+        let entry = Change::create(self.entry(self.done), "x");
+        vec![step(&self.keys[0]), entry, step(&self.keys[1])]
+    }
+
+    /// One step, whatever becomes of it; true if it was made.
+    async fn step(&mut self) -> bool {
+        match self.store.commit(self.changes()).await {
+            Ok(()) => {
+                self.done += 1;
+                true
+            }
+            Err(error) if error.maybe_applied() => {
+                self.unknown += 1;
+                self.settle().await
+            }
+            // Anything else would tell that another step was made than was acknowledged.
+            Err(error) => {
+                assert_eq!(error.kind(), &ErrorKind::Transient, "{error:?}");
+                false
+            }
+        }
+    }
+
+    /// Makes the very same changes until it is certain that they are made, by this or before.
+    async fn settle(&mut self) -> bool {
+        loop {
+            match self.store.commit(self.changes()).await {
+                Ok(()) => break,
+                Err(error) => match error.kind() {
+                    ErrorKind::ConditionFailed { indices } => {
+                        assert_eq!(indices, &[0, 1, 2], "made by half");
+                        break;
+                    }
+                    ErrorKind::Unknown | ErrorKind::Transient => {}
+                    _ => panic!("{error:?}"),
+                },
+            }
+        }
+        self.done += 1;
+        true
+    }
+
+    /// Everything that was acknowledged is there, nothing else, and nothing by half.
+    async fn check(&self) {
+        let counters = self.store.get_many(&self.keys).await.unwrap();
+        for counter in counters {
+            assert_eq!(counter.map_or(0, |it| count(&it.value)), self.done);
+        }
+        let scan = Scan::prefix(self.log.as_str());
+        let scan = scan.limit(usize::MAX).keys_only();
+        let entries = self.store.scan(scan).await.unwrap().objects;
+        let expected = (0..self.done).map(|n| self.entry(n));
+        assert!(entries.iter().map(|it| it.key.clone()).eq(expected));
+    }
+}
+
+/// Kills the server while many write, starts it again, and so on: what was acknowledged is there,
+/// and nothing that was refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_under_load_it_keeps_what_it_acknowledged_and_half_of_nothing() {
+    let mut server = postgres::postgres();
+    let seconds = env::var("KVJOB_OUTAGES").map_or(0, |it| it.parse().unwrap());
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let store = opened(&server).await;
+    let (steps, mut made) = watch::channel(0_usize);
+    let (end, ends) = watch::channel(false);
+    let writers = (0..WRITERS).map(|name| {
+        let mut writer = Writer::new(&store, name);
+        let (steps, ends) = (steps.clone(), ends.clone());
+        tokio::spawn(async move {
+            while !*ends.borrow() {
+                if writer.step().await {
+                    steps.send_modify(|steps| *steps += 1);
+                }
+            }
+            writer
+        })
+    });
+    let writers: Vec<_> = writers.collect();
+    let mut kills = 0;
+    loop {
+        let enough = *made.borrow() + 20 * WRITERS;
+        patient(made.wait_for(|made| *made >= enough))
+            .await
+            .unwrap();
+        if kills >= 3 && Instant::now() >= until {
+            break;
+        }
+        tokio::task::block_in_place(|| {
+            server.kill();
+            server.start();
+        });
+        kills += 1;
+    }
+    end.send(true).unwrap();
+    let mut unknown = 0;
+    for writer in writers {
+        let writer = patient(writer).await.unwrap();
+        writer.check().await;
+        unknown += writer.unknown;
+    }
+    let made = *made.borrow();
+    println!("{kills} kills: {made} steps made, {unknown} of unknown fate settled");
+    assert!(unknown > 0, "nobody was interrupted");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_stands_still_is_given_up_in_time_and_used_again() {
+    let server = postgres::postgres();
+    let options = Options::new().timeout(Duration::from_millis(300));
+    let store = options.open(&postgres::url(&server)).await.unwrap();
+    store.set(Object::new("a", "1")).await.unwrap();
+    assert!(store.get(&"a".into()).await.unwrap().is_some());
+    let key = Key::from("a");
+    server.pause();
+    let (read, written) = patient(async {
+        tokio::join!(
+            store.get(&key),
+            store.commit(vec![Change::create("b", "1")])
+        )
+    })
+    .await;
+    assert_eq!(read.unwrap_err().kind(), &ErrorKind::Transient);
+    assert_eq!(written.unwrap_err().kind(), &ErrorKind::Unknown);
+    // Once there is no connection any more, what was never sent is no riddle.
+    let mut tries = 0;
+    let unsent = loop {
+        tries += 1;
+        let key = Key::from(format!("c/{tries}").as_str());
+        let error = patient(store.commit(vec![Change::create(key.clone(), "1")])).await;
+        match error.unwrap_err().kind() {
+            ErrorKind::Transient => break key,
+            kind => assert_eq!(kind, &ErrorKind::Unknown),
+        }
+        assert!(tries < 4, "it goes on to send");
+    };
+    server.resume();
+    let again = async { while store.set(Object::new("d", "1")).await.is_err() {} };
+    patient(again).await;
+    assert!(store.get(&unsent).await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_wait_for_a_server_that_restarts() {
+    let mut server = postgres::postgres();
+    let options = Options::new().timeout(PATIENCE);
+    let store = Arc::new(options.open(&postgres::url(&server)).await.unwrap());
+    store.set(Object::new("a", "1")).await.unwrap();
+    server.kill();
+    let waiting = [0, 1].map(|n| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            if n == 0 {
+                store.get(&"a".into()).await.map(|found| found.is_some())
+            } else {
+                // Its connection is known to be lost, or it is of unknown fate.
+                loop {
+                    match store.set(Object::new("b", "1")).await {
+                        Err(error) if error.maybe_applied() => {}
+                        outcome => break outcome.map(|()| true),
+                    }
+                }
+            }
+        })
+    });
+    tokio::task::block_in_place(|| server.start());
+    for answer in waiting {
+        assert!(patient(answer).await.unwrap().unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_is_cut_off_is_unknown_and_a_read_is_made_again() {
+    let server = postgres::with(&["fsync=off"]);
+    let proxy = Proxy::to(server.port()).await;
+    let through = format!("postgres://kvjob@127.0.0.1:{}/kvjob", proxy.port());
+    let store = kvjob_postgres::open(&through).await.unwrap();
+    let beside = opened(&server).await;
+    for (cut, key, is_there) in [
+        (Cut::BeforeTheServer, "lost", false),
+        (Cut::BeforeTheClient, "landed", true),
+    ] {
+        // All connections that may be used next are there.
+        for n in 0..4 {
+            store.set(Object::new("a", n.to_string())).await.unwrap();
+            store.get(&"a".into()).await.unwrap();
+        }
+        proxy.cut(cut);
+        let outcome = patient(store.commit(vec![Change::create(key, "1")])).await;
+        assert!(!proxy.is_to_cut());
+        let error = outcome.unwrap_err();
+        assert_eq!(error.kind(), &ErrorKind::Unknown, "{cut:?}: {error:?}");
+        let found = patient(beside.get(&key.into())).await.unwrap();
+        assert_eq!(found.is_some(), is_there, "{cut:?}");
+
+        proxy.cut(cut);
+        let found = patient(store.get(&"a".into())).await.unwrap();
+        assert!(!proxy.is_to_cut() && found.is_some());
+        let scans = vec![Scan::prefix("a"), Scan::prefix("b")];
+        proxy.cut(cut);
+        let pages = patient(store.scan_many(scans)).await.unwrap();
+        assert!(!proxy.is_to_cut());
+        assert_eq!(pages[0].objects.len(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_survives_a_restart_and_says_what_it_missed() {
+    let mut server = postgres::postgres();
+    let store = opened(&server).await;
+    let mut hears = watcher(&store).await;
+    tokio::task::block_in_place(|| {
+        server.kill();
+        server.start();
+    });
+    let heard = patient(hears.next()).await;
+    assert_eq!(heard, Some(Event::Lagged));
+    let other = opened(&server).await;
+    other.set(Object::new("k", "1")).await.unwrap();
+    loop {
+        match patient(hears.next()).await {
+            Some(Event::Changed(key)) if key == "k".into() => break,
+            Some(_) => {}
+            None => panic!("the watcher ended"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_put_is_heard_in_another_process_at_once() {
+    let server = postgres::with(&["fsync=off"]);
+    let (store, other) = (opened(&server).await, opened(&server).await);
+    let mut hears = watcher(&other).await;
+    let mut took = Vec::new();
+    for n in 0..50 {
+        let key = Key::from(format!("{n:02}").as_str());
+        store.set(Object::new(key.clone(), "1")).await.unwrap();
+        let put = Instant::now();
+        while patient(hears.next()).await != Some(Event::Changed(key.clone())) {}
+        took.push(put.elapsed());
+        // Let the silence pass that follows each message.
+        tokio::time::sleep(Duration::from_millis(15)).await;
+    }
+    took.sort();
+    println!(
+        "heard after {:?} (median), {:?} at most",
+        took[25], took[49]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_call_is_one_round_trip() {
+    let server = postgres::with(&["fsync=off"]);
+    let proxy = Proxy::to(server.port()).await;
+    let through = format!("postgres://kvjob@127.0.0.1:{}/kvjob", proxy.port());
+    let store = kvjob_postgres::open(&through).await.unwrap();
+    let change = |n: usize| Change::put(format!("{n:03}").into_bytes(), "1");
+    // Every connection is there, and each statement was used on it.
+    for _ in 0..4 {
+        store.commit((0..3).map(change).collect()).await.unwrap();
+        store.scan(Scan::prefix("")).await.unwrap();
+        store.get(&"000".into()).await.unwrap();
+    }
+    // What is told to others goes beside, and takes a trip of its own.
+    let told = async |before: usize, trips: usize| {
+        while proxy.trips() < before + trips + 1 {
+            tokio::task::yield_now().await;
+        }
+        proxy.trips()
+    };
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let before = proxy.trips();
+    let create = |n: usize| Change::create(format!("new/{n:03}").into_bytes(), "1");
+    let mut commit: Vec<Change> = (0..300).map(create).collect();
+    commit.push(Change::check("000", "1"));
+    commit.push(Change::remove("001"));
+    commit.push(Change::replace("002", "1", Some("2".into())));
+    store.commit(commit).await.unwrap();
+    let before = {
+        let after = patient(told(before, 1)).await;
+        assert_eq!(after - before, 2, "a commit and its message");
+        after
+    };
+    let refused = vec![Change::create("000", "1"), Change::check("absent", "1")];
+    store.commit(refused).await.unwrap_err();
+    assert_eq!(proxy.trips() - before, 1, "a commit that is refused");
+    let before = proxy.trips();
+    let keys: Vec<Key> = (0..300).map(|n| change(n).key).collect();
+    store.get_many(&keys).await.unwrap();
+    assert_eq!(proxy.trips() - before, 1, "many keys");
+    let before = proxy.trips();
+    let scans = (0..32).map(|n| Scan::prefix(format!("new/{n:02}").into_bytes()));
+    store.scan_many(scans.collect()).await.unwrap();
+    assert!(proxy.trips() - before <= 2, "many scans");
+    let before = proxy.trips();
+    let commits = (400..464).map(|n| vec![change(n)]).collect();
+    for outcome in store.commit_all(commits).await {
+        outcome.unwrap();
+    }
+    let after = patient(told(before, 1)).await;
+    assert_eq!(after - before, 2, "many commits and their message");
+}
