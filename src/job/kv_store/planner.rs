@@ -97,19 +97,28 @@ impl Planner {
 
     /// Waits for requests; `false` when there will be none any more.
     async fn gather(&mut self, group: &mut Group) -> bool {
-        match self.requests.recv().await {
-            Some(request) => group.add(request),
-            None => return false,
-        }
-        let deadline = self.clock.monotonic() + LINGER;
-        while !group.is_awaited() {
-            let clock = Arc::clone(&self.clock);
-            tokio::select! {
-                request = self.requests.recv() => match request {
-                    Some(request) => group.add(request),
-                    None => break,
-                },
-                () = clock.sleep_until(deadline) => break,
+        let mut deadline = None;
+        loop {
+            // What others did is heard at once, and is no reason to store lines that wait for
+            // company.
+            self.hear(std::mem::take(&mut group.heard));
+            if group.is_awaited() {
+                break;
+            }
+            let request = if group.lines.is_empty() {
+                self.requests.recv().await
+            } else {
+                let clock = Arc::clone(&self.clock);
+                let deadline = *deadline.get_or_insert_with(|| clock.monotonic() + LINGER);
+                tokio::select! {
+                    request = self.requests.recv() => request,
+                    () = clock.sleep_until(deadline) => break,
+                }
+            };
+            match request {
+                Some(request) => group.add(request),
+                None if group.lines.is_empty() => return false,
+                None => break,
             }
         }
         self.drain(group).await;

@@ -122,9 +122,6 @@ impl Group {
 
     /// Whether anybody waits for it.
     pub(super) fn is_awaited(&self) -> bool {
-        self.len() > 0
-            || !self.committed.is_empty()
-            || !self.heard.is_empty()
-            || self.stop.is_some()
+        self.len() > 0 || !self.committed.is_empty() || self.stop.is_some()
     }
 }

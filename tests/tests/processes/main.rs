@@ -1,0 +1,195 @@
+//! Four processes work off one queue on one server, and one of them is killed with -9 every
+//! second. Afterwards every job has been completed once, nobody held a job while another's lease
+//! of it lived, and what the dead had begun was taken over.
+//!
+//! `KVJOB_JOBS` says how many jobs there are (20,000 where not said).
+
+#![cfg(feature = "servers")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "tests"
+)]
+
+mod journal;
+mod process;
+
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt as _;
+use kvjob::clock::{Clock as _, SystemClock};
+use kvjob::job::{JobId, KvStore, NewJob, QueueStore as _, State, StateStore as _, Store as _};
+use kvjob_servers::{Server, etcd, postgres, redis};
+use tempfile::TempDir;
+
+use journal::{Attempt, Journals, read};
+
+/// Processes that work at the same time.
+const PROCESSES: usize = 4;
+/// From one kill to the next.
+const BETWEEN_KILLS: Duration = Duration::from_secs(1);
+/// How long all of it may take.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// Jobs stored at once.
+const BATCH: usize = 1_000;
+/// Jobs that are looked at together.
+const AT_ONCE: usize = 64;
+
+fn number_of_jobs() -> usize {
+    let text = std::env::var("KVJOB_JOBS").ok();
+    text.map_or(20_000, |text| {
+        let count = text.parse();
+        count.unwrap_or_else(|_| panic!("KVJOB_JOBS is {text:?}, not a number"))
+    })
+}
+
+#[test]
+fn on_redis_every_job_is_completed_once_whoever_is_killed() {
+    let server = redis::redis();
+    let url = redis::url(&server);
+    every_job_is_completed_once(&server, &url);
+}
+
+#[test]
+fn on_valkey_every_job_is_completed_once_whoever_is_killed() {
+    let server = redis::valkey();
+    let url = redis::url(&server);
+    every_job_is_completed_once(&server, &url);
+}
+
+#[test]
+fn on_etcd_every_job_is_completed_once_whoever_is_killed() {
+    let server = etcd::etcd();
+    let url = etcd::url(&server);
+    every_job_is_completed_once(&server, &url);
+}
+
+#[test]
+fn on_postgres_every_job_is_completed_once_whoever_is_killed() {
+    let server = postgres::postgres();
+    let url = postgres::url(&server);
+    every_job_is_completed_once(&server, &url);
+}
+
+/// The processes that are killed: this program, called to run nothing but this.
+#[test]
+fn process() {
+    if let Some(orders) = process::Orders::given() {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build();
+        runtime.unwrap().block_on(process::work(orders));
+    }
+}
+
+fn every_job_is_completed_once(_server: &Server, url: &str) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let jobs = runtime.block_on(async {
+        let store = kvjob_any::open(url).await.unwrap();
+        KvStore::open(store, process::options()).await.unwrap()
+    });
+    let ids = runtime.block_on(store_jobs(&jobs));
+    let journals = tempfile::tempdir().unwrap();
+    let began = Instant::now();
+    let kills = let_them_work(url, &journals);
+    let took = began.elapsed();
+    let attempts = read(journals.path());
+    let repeated = runtime.block_on(check(&jobs, &ids, &attempts));
+    eprintln!(
+        "{url}: {} jobs in {took:.1?}, {kills} kills, {repeated} jobs were taken over",
+        ids.len()
+    );
+    runtime.block_on(jobs.stop()).unwrap();
+}
+
+async fn store_jobs(jobs: &KvStore) -> Vec<JobId> {
+    let mut ids = Vec::new();
+    let count = number_of_jobs();
+    while ids.len() < count {
+        let batch = (ids.len()..count).take(BATCH).map(|number| {
+            let priority = i16::try_from(number % 5).unwrap();
+            let task = ["mail", "bill", "ship"][number % 3];
+            let job = NewJob::new(task, &number).unwrap();
+            job.priority(priority).max_attempts(1_000)
+        });
+        let stored = jobs.enqueue_many(batch.collect()).await.unwrap();
+        ids.extend(stored.into_iter().map(|stored| stored.job.id));
+    }
+    ids
+}
+
+/// Until one of them finds nothing left to do; then the others, too. Returns how many were killed.
+fn let_them_work(url: &str, journals: &TempDir) -> usize {
+    let mut started = 0;
+    let mut start = || {
+        started += 1;
+        process::start(url, &format!("process-{started}"), journals.path())
+    };
+    let mut working: Vec<Child> = (0..PROCESSES).map(|_| start()).collect();
+    let began = Instant::now();
+    let mut kills = 0;
+    loop {
+        // This is how often it kills; what it waits for is any of them to end.
+        std::thread::sleep(BETWEEN_KILLS);
+        assert!(began.elapsed() < PATIENCE, "they are not done");
+        let mut ended = None;
+        for child in &mut working {
+            if let Some(status) = child.try_wait().unwrap() {
+                assert!(status.success(), "a process failed: {status}");
+                ended = Some(());
+            }
+        }
+        if ended.is_some() {
+            break;
+        }
+        let victim = usize::try_from(SystemClock.random() % PROCESSES as u64).unwrap();
+        working[victim].kill().unwrap();
+        working[victim].wait().unwrap();
+        working[victim] = start();
+        kills += 1;
+    }
+    for child in &mut working {
+        let status = child.wait().unwrap();
+        assert!(status.success(), "a process failed: {status}");
+    }
+    kills
+}
+
+/// Holds what the store says against what the processes wrote down. Returns how many jobs were
+/// begun more than once.
+async fn check(jobs: &KvStore, ids: &[JobId], journals: &Journals) -> usize {
+    let checks = ids.iter().map(|id| check_one(jobs, *id, journals));
+    let repeated = futures::stream::iter(checks).buffer_unordered(AT_ONCE);
+    let repeated = repeated.filter(|repeated| std::future::ready(*repeated));
+    repeated.count().await
+}
+
+/// Whether this job was begun more than once.
+async fn check_one(jobs: &KvStore, id: JobId, journals: &Journals) -> bool {
+    let job = jobs.get(id).await.unwrap().unwrap();
+    assert_eq!(job.state, State::Completed, "{id}");
+    let history = jobs.history(id).await.unwrap();
+    let steps = |state| history.iter().filter(|step| step.state == state).count();
+    assert_eq!(steps(State::Completed), 1, "{id}");
+    let begun = steps(State::Running);
+
+    let attempts = &journals[&id];
+    // Who was killed between the claim and the journal wrote nothing down.
+    assert!(attempts.len() <= begun, "{id}");
+    let mut before: Option<&Attempt> = None;
+    for attempt in attempts.values() {
+        if let Some(before) = before {
+            assert!(!before.completed, "{id} was begun after it was completed");
+            assert!(
+                before.deadline <= attempt.begun,
+                "{id} was held by two: {before:?}, {attempt:?}"
+            );
+        }
+        before = Some(attempt);
+    }
+    begun > 1
+}

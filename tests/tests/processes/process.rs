@@ -1,0 +1,120 @@
+//! One of the processes: claims, works for a moment, completes, and ends when nothing is left.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use futures::future::join_all;
+use kvjob::clock::{Clock as _, SystemClock};
+use kvjob::job::{
+    Claim, Claimed, Error, KvStore, Options, Query, QueueStore as _, State, StateStore as _,
+    Store as _,
+};
+use tokio::time::{sleep, timeout};
+
+use super::journal::Journal;
+
+/// Set for such a process: `name directory url`.
+const ORDERS: &str = "KVJOB_PROCESS";
+/// How long a job is held that nobody completes.
+const LEASE: Duration = Duration::from_secs(2);
+/// How far the clocks of the processes may be apart: they share one.
+const SKEW: Duration = Duration::from_millis(100);
+/// How long one that found nothing waits for news before it looks at what the others hold.
+const POLL: Duration = Duration::from_millis(250);
+/// Jobs claimed at once.
+const AT_ONCE: usize = 32;
+/// One job in so many is held until its lease is over, as by a process that stood still.
+const SLOW: u64 = 2_000;
+
+/// What a process is to do.
+pub(crate) struct Orders {
+    name: String,
+    journal: PathBuf,
+    url: String,
+}
+
+impl Orders {
+    /// The orders of this process, if it is one of them.
+    pub(crate) fn given() -> Option<Self> {
+        let text = std::env::var(ORDERS).ok()?;
+        let mut words = text.splitn(3, ' ').map(ToOwned::to_owned);
+        let name = words.next()?;
+        let journal = Path::new(&words.next()?).join(&name);
+        let url = words.next()?;
+        Some(Self { name, journal, url })
+    }
+}
+
+/// Starts one.
+pub(crate) fn start(url: &str, name: &str, journals: &Path) -> Child {
+    let program = std::env::current_exe().unwrap();
+    let mut command = Command::new(program);
+    command
+        .args(["process", "--exact", "--nocapture"])
+        .env(ORDERS, format!("{name} {} {url}", journals.display()))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    command.spawn().unwrap()
+}
+
+pub(crate) fn options() -> Options {
+    Options::default().max_skew(SKEW)
+}
+
+/// Works until no job is left.
+pub(crate) async fn work(orders: Orders) {
+    let journal = Mutex::new(Journal::create(&orders.journal));
+    let store = kvjob_any::open(&orders.url).await.unwrap();
+    let jobs = KvStore::open(store.clone(), options()).await.unwrap();
+    let mut activity = jobs.activity();
+    loop {
+        activity.mark_unchanged();
+        let claim = Claim::new(orders.name.clone()).max(AT_ONCE).lease(LEASE);
+        let claims = jobs.claim(claim).await.unwrap();
+        if claims.jobs.is_empty() {
+            if nothing_is_left(&jobs).await {
+                break;
+            }
+            // No news is no news: the jobs of the dead come back by themselves.
+            let _ = timeout(POLL, activity.changed()).await;
+            continue;
+        }
+        for claimed in &claims.jobs {
+            journal.lock().unwrap().began(&claimed.lease, LEASE);
+        }
+        join_all(
+            claims
+                .jobs
+                .iter()
+                .map(|claimed| one(&jobs, claimed, &journal)),
+        )
+        .await;
+    }
+    jobs.stop().await.unwrap();
+    store.stop().await.unwrap();
+}
+
+async fn one(jobs: &KvStore, claimed: &Claimed, journal: &Mutex<Journal>) {
+    if SystemClock.random().is_multiple_of(SLOW) {
+        sleep(LEASE + SKEW + POLL).await;
+    }
+    match jobs.complete(&claimed.lease).await {
+        Ok(()) => journal.lock().unwrap().completed(&claimed.lease),
+        Err(Error::LeaseLost { .. }) => {}
+        Err(error) => panic!("{error}"),
+    }
+}
+
+async fn nothing_is_left(jobs: &KvStore) -> bool {
+    let mut query = Query::new().states([State::Scheduled, State::Ready, State::Running]);
+    loop {
+        let page = jobs.lookup(&query).await.unwrap();
+        match page.next {
+            _ if !page.items.is_empty() => return false,
+            Some(next) => query = query.cursor(next),
+            None => return true,
+        }
+    }
+}
