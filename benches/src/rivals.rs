@@ -54,18 +54,18 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
                 tried += counts.calls;
                 failed += counts.errors;
             }
-            let tries = tried as f64 / (tried - failed) as f64;
+            let each = tried as f64 / (tried - failed) as f64;
             if options.json {
                 println!(
                     "{}",
                     serde_json::json!({
                         "backend": backend.name(), "processes": rivals, "jobs": done,
-                        "jobs_per_second": rate, "tries_per_commit": tries,
+                        "jobs_per_second": rate, "tries_per_commit": each,
                     })
                 );
             } else {
                 println!(
-                    "{:<8} {rivals:>10} {rate:>10.0} {tries:>14.2}",
+                    "{:<8} {rivals:>10} {rate:>10.0} {each:>14.2}",
                     backend.name()
                 );
             }

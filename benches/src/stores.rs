@@ -81,23 +81,28 @@ impl Backend {
     /// A new place for stores; of a server the server itself.
     pub(crate) fn home(self) -> Result<Home> {
         #[cfg(feature = "servers")]
-        {
-            let (server, url): (_, fn(&Server) -> String) = match self {
-                Self::Redis => (redis::redis(), redis::url),
-                Self::Valkey => (redis::valkey(), redis::url),
-                Self::Etcd => (etcd::etcd(), etcd::url),
-                Self::Postgres => (postgres::postgres(), postgres::url),
-                _ => return Ok(Home::Folder(TempDir::new()?)),
-            };
-            let url = url(&server);
-            let server = Box::new(server);
-            return Ok(Home::Server {
-                url,
-                _server: server,
-            });
+        if let Some(home) = self.server() {
+            return Ok(home);
         }
-        #[cfg(not(feature = "servers"))]
         Ok(Home::Folder(TempDir::new()?))
+    }
+
+    /// A server that has just been started.
+    #[cfg(feature = "servers")]
+    fn server(self) -> Option<Home> {
+        let (server, url): (_, fn(&Server) -> String) = match self {
+            Self::Redis => (redis::redis(), redis::url),
+            Self::Valkey => (redis::valkey(), redis::url),
+            Self::Etcd => (etcd::etcd(), etcd::url),
+            Self::Postgres => (postgres::postgres(), postgres::url),
+            _ => return None,
+        };
+        let url = url(&server);
+        let server = Box::new(server);
+        Some(Home::Server {
+            url,
+            _server: server,
+        })
     }
 
     /// A new job store, and where it lives.
