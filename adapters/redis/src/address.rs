@@ -122,7 +122,8 @@ impl Node {
     /// The node which a node of a cluster names as `host:port`; it names its own host by none.
     pub(crate) fn named_by(&self, text: &str) -> Option<Self> {
         let (host, port) = text.rsplit_once(':')?;
-        let port = port.parse().ok()?;
+        // A node whose address is not known has the port 0.
+        let port = port.parse().ok().filter(|port| *port > 0)?;
         let host = match (host, self) {
             ("", Self::Tcp { host, .. }) => host,
             ("" | "?", _) => return None,
@@ -249,6 +250,7 @@ mod tests {
         assert_eq!(node.named_by("::1:2"), Some(tcp("::1", 2)));
         assert_eq!(node.named_by(":2"), Some(tcp("h", 2)));
         assert_eq!(node.named_by("?:2"), None);
+        assert_eq!(node.named_by(":0"), None);
         assert_eq!(node.named_by("h"), None);
     }
 }

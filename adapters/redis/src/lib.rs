@@ -112,6 +112,19 @@ pub async fn open(url: &str) -> Result<Redis> {
 }
 
 /// How a store is opened.
+///
+/// ```no_run
+/// # async fn open() -> kvjob::kv::Result<()> {
+/// use std::time::Duration;
+///
+/// let store = kvjob_redis::Options::new()
+///     .namespace("shop")
+///     .timeout(Duration::from_secs(30))
+///     .ca_file("/etc/shop/redis-ca.pem")
+///     .open("rediss://ada:secret@redis.example:6380")
+///     .await?;
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Options {
     namespace: String,

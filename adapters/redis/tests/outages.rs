@@ -358,6 +358,20 @@ async fn a_lost_answer_to_a_write_is_unknown_and_to_a_read_is_asked_for_again() 
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_comes_late_is_not_done_once_its_fate_was_read() {
+    for server in [redis(), valkey()] {
+        let proxy = Proxy::to(server.port()).await;
+        let store = kvjob_redis::open(&proxy.url()).await.unwrap();
+        proxy.cut(Cut::BeforeTheServer);
+        let error = store.commit(vec![Change::create("a", "1")]).await;
+        assert_eq!(error.unwrap_err().kind(), &ErrorKind::Unknown);
+        assert!(store.get(&"a".into()).await.unwrap().is_none());
+        proxy.deliver().await;
+        assert!(store.get(&"a".into()).await.unwrap().is_none());
+    }
+}
+
 #[tokio::test]
 async fn each_call_is_one_round_trip() {
     let server = redis();

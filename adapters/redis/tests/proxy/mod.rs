@@ -1,8 +1,8 @@
 //! A server between a store and its server, which counts round trips and cuts connections at a
 //! moment of the test's choice.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 #[repr(u8)]
 pub(crate) enum Cut {
     Never,
-    /// The server does not get what the client sends.
+    /// The server does not get what the client sends, or only when it is delivered late.
     BeforeTheServer,
     /// The client does not get what the server answers.
     BeforeTheClient,
@@ -31,6 +31,8 @@ pub(crate) struct Proxy {
 struct Shared {
     cut: AtomicU8,
     trips: AtomicUsize,
+    /// What servers did not get, with the connections on which they would.
+    late: Mutex<Vec<(TcpStream, Vec<u8>)>>,
 }
 
 impl Proxy {
@@ -71,6 +73,18 @@ impl Proxy {
         self.shared.cut.load(Ordering::SeqCst) != Cut::Never as u8
     }
 
+    /// Gives servers what was kept from them, and returns when they have done with it.
+    pub(crate) async fn deliver(&self) {
+        let late = std::mem::take(&mut *self.shared.late.lock().unwrap());
+        assert!(!late.is_empty(), "there is something to deliver");
+        for (mut server, bytes) in late {
+            // Where the server has closed it, either of these fails or gives nothing.
+            let _ = server.write_all(&bytes).await;
+            let _ = server.shutdown().await;
+            let _ = server.read_to_end(&mut Vec::new()).await;
+        }
+    }
+
     /// How often a client has sent something after it was answered, so far.
     pub(crate) fn trips(&self) -> usize {
         self.shared.trips.load(Ordering::SeqCst)
@@ -105,7 +119,13 @@ async fn pass(client: TcpStream, server: TcpStream, shared: Arc<Shared>) {
                     shared.trips.fetch_add(1, Ordering::SeqCst);
                 }
                 answered = false;
-                if shared.cuts(Cut::BeforeTheServer) || !on(count, &asked, &mut to_server).await {
+                if shared.cuts(Cut::BeforeTheServer) {
+                    let bytes = asked[..count.unwrap()].to_vec();
+                    let server = from_server.reunite(to_server).unwrap();
+                    shared.late.lock().unwrap().push((server, bytes));
+                    return close(from_client, to_client);
+                }
+                if !on(count, &asked, &mut to_server).await {
                     break;
                 }
             }
@@ -117,8 +137,8 @@ async fn pass(client: TcpStream, server: TcpStream, shared: Arc<Shared>) {
             }
         }
     }
-    reunite(from_client, to_client);
-    reunite(from_server, to_server);
+    close(from_client, to_client);
+    close(from_server, to_server);
 }
 
 async fn on(count: std::io::Result<usize>, bytes: &[u8], to: &mut OwnedWriteHalf) -> bool {
@@ -129,6 +149,6 @@ async fn on(count: std::io::Result<usize>, bytes: &[u8], to: &mut OwnedWriteHalf
 }
 
 /// Closes both directions.
-fn reunite(read: OwnedReadHalf, write: OwnedWriteHalf) {
+fn close(read: OwnedReadHalf, write: OwnedWriteHalf) {
     drop(read.reunite(write));
 }
