@@ -5,7 +5,7 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 use kvjob::kv::{self, Direction, Gaps, Health, Key, Limits, Range, Result, Scan, Write};
-use rocksdb::{ColumnFamily, DB, ReadOptions, WriteBatch, WriteOptions, properties};
+use rocksdb::{ColumnFamily, DB, FlushOptions, ReadOptions, WriteBatch, WriteOptions, properties};
 
 use crate::error::{committing, missing, reading, syncing};
 
@@ -105,7 +105,7 @@ impl kv::Engine for Engine {
     fn apply(&self, writes: &[Write<'_>], sync: bool) -> Result<()> {
         let family = self.family()?;
         let mut batch = WriteBatch::default();
-        let mut puts = Vec::new();
+        let (mut puts, mut wiped) = (Vec::new(), false);
         for write in writes {
             match write {
                 Write::Put { key, value } => {
@@ -118,14 +118,24 @@ impl kv::Engine for Engine {
                 Write::DeletePrefix(prefix) => {
                     let (start, end) = every_key(prefix);
                     batch.delete_range_cf(family, start, end);
+                    wiped = true;
                 }
             }
         }
         let mut options = WriteOptions::default();
         options.set_sync(sync);
         self.gaps.write(puts, || {
-            self.database.write_opt(batch, &options).map_err(committing)
-        })
+            let written = self.database.write_opt(batch, &options);
+            written.map_err(committing)
+        })?;
+        if wiped {
+            // What is still in memory would be passed over one by one; tables as a whole.
+            let mut options = FlushOptions::default();
+            options.set_wait(false);
+            let flushed = self.database.flush_cf_opt(family, &options);
+            flushed.map_err(syncing)?;
+        }
+        Ok(())
     }
 
     fn sync(&self) -> Result<()> {

@@ -27,7 +27,7 @@
 //! lies about syncs breaks every promise.
 //!
 //! Many callers share one sync (group commit). Reads are made from a snapshot and do not wait for
-//! the writer. A prefix is deleted at once, whatever its size. One process has the directory open
+//! the writer. A prefix is deleted in one commit, whatever its size. One process has the directory open
 //! at a time: a lock on `<path>.lock` keeps the others out and says who has it.
 //!
 //! # What is not
