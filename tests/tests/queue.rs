@@ -178,7 +178,10 @@ async fn many_lanes_are_served_in_order(f: Fixture) {
     let other = f.another().await;
     let first = other.claim(Claim::new("w").max(50)).await.unwrap().jobs;
     assert_eq!(ids(&first), expected[..50]);
-    assert_eq!(f.listed().await, expected[50..]);
+    // Each page looks at every lane, so pages of one would take as many trips as pairs of lanes.
+    let listed = f.jobs.list(300, None).await.unwrap();
+    let listed: Vec<JobId> = listed.items.iter().map(|job| job.id).collect();
+    assert_eq!(listed, expected[50..]);
     assert_eq!(ids(&f.claim(1).await), expected[50..51]);
     assert_eq!(ids(&f.claim_all().await), expected[51..]);
 }
