@@ -108,9 +108,12 @@ async fn keys_that_come_and_go_are_created_and_removed_by_one_each_time() {
             for n in 0..60 {
                 let (create, remove) = (dice.roll(2) == 0, dice.roll(2) == 0);
                 let keys = dice.keys(2, 3);
-                let change = |key: &Key, create| match create {
-                    true => Change::create(key.clone(), "x"),
-                    false => Change::replace(key.clone(), "x", None),
+                let change = |key: &Key, create| {
+                    if create {
+                        Change::create(key.clone(), "x")
+                    } else {
+                        Change::replace(key.clone(), "x", None)
+                    }
                 };
                 let entry = Key::from(format!("log/{task}/{n}").as_str());
                 let changes = vec![

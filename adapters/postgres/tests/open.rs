@@ -25,7 +25,7 @@ async fn refused(url: &str) -> Error {
 
 async fn refused_with(options: &Options, url: &str) -> Error {
     let opened = tokio::time::timeout(Duration::from_secs(30), options.open(url)).await;
-    let error = opened.expect("an answer").unwrap_err();
+    let error = opened.unwrap().unwrap_err();
     let text = format!("{error} {error:?} {options:?}");
     assert!(!text.contains("secret"), "a password is told: {text}");
     error

@@ -3,7 +3,12 @@
 //!
 //! `KVJOB_OUTAGES=seconds` kills servers for that long instead of a few times.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests"
+)]
 
 mod proxy;
 
@@ -291,8 +296,8 @@ async fn a_watch_survives_a_restart_and_says_what_it_missed() {
         server.kill();
         server.start();
     });
-    let heard = patient(hears.next()).await;
-    assert_eq!(heard, Some(Event::Lagged));
+    let first = patient(hears.next()).await;
+    assert_eq!(first, Some(Event::Lagged));
     let other = opened(&server).await;
     other.set(Object::new("k", "1")).await.unwrap();
     loop {
