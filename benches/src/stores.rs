@@ -113,6 +113,10 @@ impl Backend {
     }
 
     /// The store at this place. Only a server has several at a time.
+    #[cfg_attr(
+        not(feature = "servers"),
+        expect(clippy::unused_async, reason = "only servers are waited for")
+    )]
     pub(crate) async fn store(
         self,
         home: &Home,

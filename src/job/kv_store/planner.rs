@@ -17,7 +17,7 @@ use super::super::plan::{Context, Effect, Held, Lanes, Look, Plan, Stamps, View}
 use super::super::{Error, Result, Retention};
 use super::request::{Group, Request, Waiter};
 use crate::clock::Clock;
-use crate::kv::{self, Change, ErrorKind, Event, Key, Object, Store};
+use crate::kv::{self, Change, ErrorKind, Event, Key, Object, Ownership, Store};
 
 /// Operations and bytes of one commit (rule 15).
 const MOST_OPERATIONS: usize = 256;
@@ -416,6 +416,9 @@ impl Planner {
 
     /// Learns from a commit of claims how many others are at the head of the lanes (rule 16).
     fn meet(&mut self, conflict: bool) {
+        if self.store.ownership() == Ownership::Exclusive {
+            return;
+        }
         let memory = &mut self.memory;
         if conflict {
             memory.blocks = (memory.blocks.max(1) * 2).min(MOST_BLOCKS);
