@@ -381,9 +381,21 @@ fn a_backend_is_used_where_it_is_compiled_in_and_else_refused_with_what_to_do() 
         if name == "memory" {
             continue;
         }
-        let store = format!("{name}:{name}.store");
+        let on_disk = backend["url"].as_str().unwrap().ends_with("PATH");
+        let store = if on_disk {
+            format!("{name}:{name}.store")
+        } else {
+            let shop = if name == "postgres" { "/shop" } else { "" };
+            format!("{name}://ada:secret@127.0.0.1:1{shop}")
+        };
         let enqueue = ["enqueue", "a", "--store", &store];
-        if backend["enabled"] == true {
+        if backend["enabled"] == true && !on_disk {
+            // Nobody serves there, and that is said at once.
+            let answer = place.kvjob(&enqueue);
+            assert_eq!(answer.code, Some(2), "{answer:?}");
+            assert!(answer.err.contains("127.0.0.1:1"), "{answer:?}");
+            assert!(!answer.err.contains("secret"), "{answer:?}");
+        } else if backend["enabled"] == true {
             place.ok(&enqueue);
             let listed = place.ok(&["list", "--json", "--store", &store]);
             assert_eq!(tasks(&listed.lines()), ["a"], "{name}");
