@@ -22,12 +22,17 @@
 //!    one moment, and all that fail are returned. Nothing was written; the locks go. Should all
 //!    hold now (a row was removed and put again while we waited), the call fails as
 //!    a serialization failure, and is made again.
-//! 3. It puts what is to be created or put, again in the order of the keys. A row that is in the
-//!    way of a creation, one that step 1 could not see, is not overwritten, and makes the
-//!    call fail as in step 2. The index makes sure of it: of two transactions that insert one key,
-//!    the later one waits and then finds the row.
-//! 4. It replaces values, of rows that are locked.
+//! 3. It inserts what is not there yet, again in the order of the keys, and overwrites nothing: where
+//!    a row is in the way, one that step 1 could not see, the call fails as in step 2. The index
+//!    makes sure of it: of two transactions that insert one key, the later one waits and then finds
+//!    the row.
+//! 4. It writes the other values, to rows that are locked.
 //! 5. It removes. A blind removal takes what the newest snapshot shows.
+//!
+//! So who waits in step 1 holds locks of smaller keys alone, who waits in step 3 has inserted
+//! smaller keys alone, and nobody waits later who named what it expected: there is no circle of
+//! those who wait. A commit that removes without a condition a key that others put at that moment
+//! may be part of one; PostgreSQL finds it, and the call fails as a deadlock.
 //!
 //! Everything it relied on stays locked until it commits, and whoever waited for it sees what it
 //! wrote. What is *not* locked is a key without a row that a blind removal names: of two commits

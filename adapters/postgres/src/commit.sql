@@ -2,13 +2,15 @@
 DECLARE
     equal int;
     taken int;
+    standing int;
     written int;
     failed int[];
 BEGIN
     -- Existing rows are locked in the order of their keys, and compared as they are once locked.
     SELECT count(*) FILTER (WHERE l.operation IN ('k', 'r', 'x') AND l.value = l.before),
-           count(*) FILTER (WHERE l.operation = 'c')
-        INTO equal, taken
+           count(*) FILTER (WHERE l.operation = 'c'),
+           count(*) FILTER (WHERE l.operation = 'p')
+        INTO equal, taken, standing
         FROM (
             SELECT c.operation, c.before, t.value
             FROM unnest(operations, keys, befores) AS c (operation, key, before)
@@ -32,26 +34,26 @@ BEGIN
         END IF;
         RETURN failed;
     END IF;
-    IF putting > 0 THEN
-        INSERT INTO {table} AS t (key, value)
+    IF putting > standing THEN
+        INSERT INTO {table} (key, value)
             SELECT c.key, c.after
             FROM unnest(operations, keys, afters) AS c (operation, key, after)
-            WHERE c.operation IN ('c', 'p')
+            WHERE c.operation = 'c' OR (
+                c.operation = 'p'
+                AND NOT EXISTS (SELECT FROM {table} AS t WHERE t.key = c.key)
+            )
             ORDER BY c.key
-        ON CONFLICT (key) DO UPDATE SET value = excluded.value
-            WHERE NOT EXISTS (
-                SELECT FROM unnest(operations, keys) AS c (operation, key)
-                WHERE c.operation = 'c' AND c.key = excluded.key
-            );
+        ON CONFLICT DO NOTHING;
         GET DIAGNOSTICS written = ROW_COUNT;
-        IF written < putting THEN
+        IF written <> putting - standing THEN
             RAISE 'a key was put meanwhile' USING ERRCODE = '40001';
         END IF;
     END IF;
-    IF replacing > 0 THEN
+    IF replacing > 0 OR standing > 0 THEN
+        -- What was just inserted has its value.
         UPDATE {table} AS t SET value = c.after
             FROM unnest(operations, keys, afters) AS c (operation, key, after)
-            WHERE c.operation = 'r' AND t.key = c.key;
+            WHERE c.operation IN ('r', 'p') AND t.key = c.key AND t.value <> c.after;
     END IF;
     IF removing > 0 THEN
         DELETE FROM {table} AS t

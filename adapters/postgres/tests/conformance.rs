@@ -25,6 +25,8 @@ impl InTable {
         let number = TABLES.fetch_add(1, Ordering::Relaxed);
         let options = Options::new()
             .durability(durability)
+            // A machine that is busy with other tests is no fault of the store's.
+            .timeout(Duration::from_secs(60))
             .table(format!("case_{number}"));
         Self { options }
     }
