@@ -37,7 +37,7 @@ ASIDE := $(wildcard fuzz/Cargo.toml benches/peers/Cargo.toml)
 CHECKS := lock fmt-check lint doc test features fuzz-check deny
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-servers check $(CHECKS) fmt kill-test outage-test bench
+.PHONY: help setup setup-servers check $(CHECKS) fmt kill-test outage-test equivalence-test bench
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -156,6 +156,9 @@ kill-test: ## kill the command and the embedded backends again and again: what w
 
 outage-test: ## kill servers under load, for KVJOB_OUTAGES seconds each: what was acknowledged must be there
 	KVJOB_OUTAGES=$(KVJOB_OUTAGES) cargo test --release $(SERVERS:%=-p %) --test outages -- --nocapture
+
+equivalence-test: ## a thousand random sequences of operations, each on every store: the same answers
+	PROPTEST_CASES=1000 cargo test -p kvjob-tests --all-features --test equivalence -- --nocapture
 
 bench: ## what each backend costs, beside the raw engine
 	cargo run --release -p kvjob-benches -- $(ARGS)

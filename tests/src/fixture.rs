@@ -21,7 +21,7 @@ use kvjob::testkit::ManualClock;
 use tempfile::TempDir;
 
 /// How long a test may hang before it fails.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// How often a job store is opened in vain where calls fail by themselves.
 const TRIES_UNDER_FAULTS: usize = 100;
 

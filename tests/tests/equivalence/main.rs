@@ -32,7 +32,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, TestCaseError, TestRunner};
 
 /// Sequences of operations where the environment does not say how many.
-const CASES: u32 = 48;
+const CASES: u32 = 50;
 /// The most operations in one sequence.
 const LENGTH: usize = 60;
 
