@@ -40,7 +40,7 @@ CHECKS := lock fmt-check lint doc test features fuzz-check deny
 .PHONY: help setup setup-servers check $(CHECKS) fmt kill-test outage-test equivalence-test bench
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
 
 check: setup ## everything CI runs, and first what is missing on this machine
 	@all=$$(date +%s); spent=; \
