@@ -79,6 +79,10 @@ impl Backend {
     }
 
     /// A new place for stores; of a server the server itself.
+    #[cfg_attr(
+        not(feature = "servers"),
+        expect(clippy::unused_self, reason = "all have the same then")
+    )]
     pub(crate) fn home(self) -> Result<Home> {
         #[cfg(feature = "servers")]
         if let Some(home) = self.server() {
@@ -122,6 +126,13 @@ impl Backend {
         home: &Home,
         durability: Durability,
     ) -> Result<Arc<dyn kv::Store>> {
+        #[cfg_attr(
+            not(feature = "servers"),
+            expect(
+                clippy::infallible_destructuring_match,
+                reason = "there are no others then"
+            )
+        )]
         let folder = match home {
             Home::Folder(folder) => folder,
             // How durable it is, the server says: these are synced before they answer.
