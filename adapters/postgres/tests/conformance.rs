@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use kvjob::kv::{Durability, Store as _};
+use kvjob::kv::Store as _;
 use kvjob::testkit::Factory;
 use kvjob_postgres::{Options, Postgres};
 use kvjob_servers::{Server, postgres};
@@ -21,13 +21,12 @@ struct InTable {
 }
 
 impl InTable {
-    fn new(durability: Durability) -> Self {
+    fn new() -> Self {
         let number = TABLES.fetch_add(1, Ordering::Relaxed);
         let options = Options::new()
-            .durability(durability)
+            .table(format!("case_{number}"))
             // A machine that is busy with other tests is no fault of the store's.
-            .timeout(Duration::from_secs(60))
-            .table(format!("case_{number}"));
+            .timeout(Duration::from_secs(60));
         Self { options }
     }
 }
@@ -46,16 +45,4 @@ impl Factory for InTable {
     }
 }
 
-mod immediate {
-    use super::*;
-
-    kvjob::testkit::conformance!(InTable::new(Durability::Immediate));
-}
-
-mod interval {
-    use super::*;
-
-    kvjob::testkit::conformance!(InTable::new(Durability::Interval(Duration::from_millis(
-        20
-    ))));
-}
+kvjob::testkit::conformance!(InTable::new());
