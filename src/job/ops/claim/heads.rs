@@ -41,7 +41,7 @@ pub(super) fn first_scans(cx: &Context<'_>, wants: &[(&Selector, usize)]) -> Vec
             Look::Some(from) => from.clone(),
             Look::Not | Look::All => None,
         };
-        let gaps = Gaps::new(cx, from);
+        let gaps = LaneGaps::new(cx, from);
         for gap in gaps.left.iter().take(MOST_GAPS) {
             add(gap_scan(cx.keys, gap.as_ref()));
         }
@@ -91,13 +91,13 @@ fn gap_scan(keys: &KeySpace, behind_lane: Option<&Key>) -> Scan {
 }
 
 /// Where lanes are looked for: behind each lane that is known, and at the start.
-struct Gaps {
+struct LaneGaps {
     /// The lanes behind which nobody has looked yet; `None` is the start of all.
     left: BTreeSet<Option<Key>>,
     seen: BTreeSet<Key>,
 }
 
-impl Gaps {
+impl LaneGaps {
     fn new(cx: &Context<'_>, from: Option<Key>) -> Self {
         let seen: BTreeSet<Key> = cx.lanes.prefixes().cloned().collect();
         let behind_from = seen.iter().filter(|lane| Some(*lane) > from.as_ref());
@@ -386,7 +386,7 @@ impl<'a> Heads<'a> {
         from: Option<Key>,
         most: usize,
     ) -> Result<Option<Key>> {
-        let mut gaps = Gaps::new(cx, from);
+        let mut gaps = LaneGaps::new(cx, from);
         let mut left = most;
         while left > 0 {
             let taken = gaps.take(left.min(MOST_GAPS));
