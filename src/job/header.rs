@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
+use super::keys::KeySpace;
 use super::{Backoff, Error, Job, JobId, Lane, Payload, Result, State, Step};
 use crate::clock::Timestamp;
 use crate::encoding::record;
@@ -83,7 +84,14 @@ pub(crate) struct Holder {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Arguments {
     Inline(String),
-    Stored { bytes: u64 },
+    Stored {
+        bytes: u64,
+    },
+    /// As stored ones, of a job that was replaced: under a key with the revision it got then.
+    Replaced {
+        bytes: u64,
+        revision: u64,
+    },
 }
 
 /// The latest steps; older ones stand in chunks of their own.
@@ -150,13 +158,15 @@ impl Header {
     pub(crate) fn to_job(&self, id: JobId, stored: Option<&[u8]>, now: Timestamp) -> Result<Job> {
         let payload = match (&self.arguments, stored) {
             (Arguments::Inline(text), _) => text.clone(),
-            (Arguments::Stored { bytes }, Some(stored)) if stored.len() as u64 == *bytes => {
+            (Arguments::Stored { bytes } | Arguments::Replaced { bytes, .. }, Some(stored))
+                if stored.len() as u64 == *bytes =>
+            {
                 let text = std::str::from_utf8(stored).map_err(|error| {
                     corrupt(format!("the payload of job {id} is not UTF-8: {error}"))
                 })?;
                 text.to_owned()
             }
-            (Arguments::Stored { bytes }, stored) => {
+            (Arguments::Stored { bytes } | Arguments::Replaced { bytes, .. }, stored) => {
                 let found = stored.map_or("nothing".to_owned(), |found| {
                     format!("{} bytes", found.len())
                 });
@@ -192,17 +202,34 @@ impl Header {
     /// How many bytes of arguments have a key of their own.
     pub(crate) fn stored_bytes(&self) -> u64 {
         match self.arguments {
-            Arguments::Stored { bytes } => bytes,
+            Arguments::Stored { bytes } | Arguments::Replaced { bytes, .. } => bytes,
             Arguments::Inline(_) => 0,
         }
     }
 
+    /// Whether the arguments stand under a key that the id alone tells.
     pub(crate) fn payload_stored(&self) -> bool {
         matches!(self.arguments, Arguments::Stored { .. })
+    }
+
+    /// The key of the arguments, if they have one of their own.
+    pub(crate) fn payload_key(&self, keys: &KeySpace, id: JobId) -> Option<Key> {
+        match self.arguments {
+            Arguments::Inline(_) => None,
+            Arguments::Stored { .. } => Some(keys.payload(id)),
+            Arguments::Replaced { revision, .. } => Some(keys.payload_since(id, revision)),
+        }
     }
 }
 
 impl Recent {
+    /// What failed before is no longer the job's last error; the reasons stay in the steps.
+    pub(crate) fn clear_errors(&mut self) {
+        for step in &mut self.steps {
+            step.is_error = false;
+        }
+    }
+
     /// Takes out what no longer fits beside the latest steps (rule 3). The latest error stays, so
     /// that a job's last error is in its header.
     pub(crate) fn spill(&mut self) -> Vec<StoredStep> {

@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | job | id | the [header](super::header::Header) |
 //! | payload | id | arguments that are too large for the header, as JSON |
+//! | payload | id, revision | the same of a job that was replaced under its job key, since then |
 //! | ready | tenant, task, hash of the flags, priority, `run_at`, id | a [`Waiting`] |
 //! | scheduled | `run_at`, id | a [`Waiting`] |
 //! | worker | incarnation, slot | who holds which jobs |
@@ -177,6 +178,15 @@ impl KeySpace {
 
     pub(crate) fn payload(&self, id: JobId) -> Key {
         self.of_job(Space::Payload, id).finish().into()
+    }
+
+    /// Arguments that came in the place of others. Each have a key of their own, so that whoever
+    /// read a header never gets those of another.
+    pub(crate) fn payload_since(&self, id: JobId, revision: u64) -> Key {
+        self.of_job(Space::Payload, id)
+            .uint(revision)
+            .finish()
+            .into()
     }
 
     pub(crate) fn ready_all(&self) -> Key {

@@ -13,6 +13,7 @@ mod format;
 mod golden;
 mod header;
 mod id;
+mod keyed;
 mod keys;
 mod kv_store;
 mod lease;
@@ -25,6 +26,7 @@ mod place;
 mod plan;
 mod quarantined;
 mod query;
+mod reschedule;
 mod retention;
 mod scheme;
 mod stats;
@@ -36,18 +38,18 @@ pub use check::{CheckEvent, Checked, Damage, Finding};
 pub use copy::{Copied, Copying, Existing, Namespace, Stage, read_dump};
 pub use error::{Error, Result};
 pub use id::{JobId, ParseJobIdError};
+pub use keyed::{Done, Enqueued, KeyMode};
 pub use kv_store::{DEFAULT_NAMESPACE, KvStore, Options, Receipt};
 pub use lease::{Beat, Claim, Claimed, Claims, Failure, Lease, Outcome, Retry, Selector};
 pub use log::{Level, LogLine};
 pub use model::{Job, Lane, State, Step};
-pub use new::{
-    DEFAULT_MAX_ATTEMPTS, Enqueued, MAX_FLAG, MAX_FLAGS, MAX_KEY, MAX_TASK, MAX_TENANT, NewJob,
-};
+pub use new::{DEFAULT_MAX_ATTEMPTS, MAX_FLAG, MAX_FLAGS, MAX_KEY, MAX_TASK, MAX_TENANT, NewJob};
 pub use payload::Payload;
 pub use quarantined::{
     ParseQuarantineIdError, QuarantineId, Quarantined, QuarantinedRecord, Released,
 };
 pub use query::{Cursor, LogQuery, Page, Query};
+pub use reschedule::Reschedule;
 pub use retention::Retention;
 pub use stats::Stats;
 pub use store::{LogStore, QueueStore, StateStore, Store};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Backoff, Error, Job, Lane, Payload, Result};
+use super::{Backoff, Error, KeyMode, Lane, Payload, Result};
 use crate::clock::Timestamp;
 
 /// Longest task name, in bytes of UTF-8.
@@ -37,6 +37,7 @@ pub struct NewJob {
     pub(crate) backoff: Backoff,
     pub(crate) timeout: Option<Duration>,
     pub(crate) key: Option<NewKey>,
+    pub(crate) key_mode: Option<KeyMode>,
 }
 
 /// A job key to be stored.
@@ -69,6 +70,7 @@ impl NewJob {
             backoff: Backoff::default(),
             timeout: None,
             key: None,
+            key_mode: None,
         }
     }
 
@@ -107,9 +109,9 @@ impl NewJob {
         self
     }
 
-    /// A job key: while a job of this tenant has this key, enqueueing another returns the one
-    /// that is there, unchanged but for its revision (the mode `unsafe_dedupe`). The key is free
-    /// again when its job completes.
+    /// A job key: no two jobs of this tenant wait under one key. What becomes of this job if
+    /// another has the key says the [mode](Self::key_mode). The key is free again when its job
+    /// completes.
     #[must_use]
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(NewKey {
@@ -126,6 +128,13 @@ impl NewJob {
             text: key.into(),
             retain: true,
         });
+        self
+    }
+
+    /// What becomes of this job if another has its key; [`KeyMode::UnsafeDedupe`] where not said.
+    #[must_use]
+    pub fn key_mode(mut self, mode: KeyMode) -> Self {
+        self.key_mode = Some(mode);
         self
     }
 
@@ -161,6 +170,9 @@ impl NewJob {
         }
         if let Some(key) = &self.key {
             check_text("job key", &key.text, 1, MAX_KEY)?;
+        } else if let Some(mode) = self.key_mode {
+            let message = format!("the mode {mode} says nothing without a job key: give it one");
+            return Err(Error::invalid("key-mode-without-key", message));
         }
         if self.max_attempts == 0 {
             return Err(Error::invalid(
@@ -204,14 +216,4 @@ pub(crate) fn check_text(what: &str, text: &str, shortest: usize, longest: usize
         );
     }
     Ok(())
-}
-
-/// What became of an enqueue.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Enqueued {
-    /// The job: the new one, or the one that had its key already.
-    pub job: Job,
-    /// Whether it is new.
-    pub is_new: bool,
 }

@@ -9,8 +9,8 @@ use tokio::sync::watch;
 
 use super::{
     Beat, Claim, Claims, Cursor, Enqueued, Failure, Job, JobId, Lease, Level, LogLine, LogQuery,
-    NewJob, Outcome, Page, QuarantineId, Quarantined, QuarantinedRecord, Query, Released, Result,
-    Selector, Stats, Step,
+    NewJob, Outcome, Page, QuarantineId, Quarantined, QuarantinedRecord, Query, Released,
+    Reschedule, Result, Selector, Stats, Step,
 };
 use crate::clock::Timestamp;
 use crate::kv::Health;
@@ -126,6 +126,55 @@ pub trait QueueStore: Send + Sync {
     /// # Errors
     /// What the store says.
     async fn purge(&self, query: &Query) -> Result<Page<JobId>>;
+
+    /// Removes the job that has this job key, or the running one from its key: a job that runs
+    /// loses its key and is not tried again, as one that is
+    /// [replaced](super::KeyMode::Replace); any other is removed, be it waiting or ended, and only
+    /// a [purge](Self::purge) or retention still finds it. Returns the job, removed or running;
+    /// `None` if none has the key.
+    ///
+    /// # Errors
+    /// What the store says.
+    async fn remove_job(&self, tenant: &str, key: &str) -> Result<Option<Job>>;
+
+    /// Completes these jobs by hand: those that wait and those that ended badly. What runs under a
+    /// live lease stays as it is, and so does what is done. Returns the jobs it changed.
+    ///
+    /// Each job is changed for itself, in this order and in few commits; done again, it changes
+    /// nothing more. A lease that has run out is taken back first, as by [`expire`](Self::expire).
+    ///
+    /// # Errors
+    /// What the store says; some jobs may have been changed.
+    async fn complete_jobs(&self, ids: &[JobId]) -> Result<Vec<Job>>;
+
+    /// Fails these jobs for good by hand, for this reason or because they were "Manually marked as
+    /// failed": those that wait. What runs under a live lease stays as it is, and so does what has
+    /// ended. Returns the jobs it changed; as [`complete_jobs`](Self::complete_jobs) otherwise.
+    ///
+    /// # Errors
+    /// As [`complete_jobs`](Self::complete_jobs).
+    async fn fail_jobs(&self, ids: &[JobId], reason: Option<&str>) -> Result<Vec<Job>>;
+
+    /// Changes when and how these jobs run: those that wait, and those that ended badly, which
+    /// wait again. One of those that is out of attempts gets all of them again, unless `to` says
+    /// how many it had. What runs under a live lease stays as it is, and so do what is done, what
+    /// is so already, and a job that would have no attempt left. Returns the jobs it changed; as
+    /// [`complete_jobs`](Self::complete_jobs) otherwise.
+    ///
+    /// # Errors
+    /// [`Invalid`](super::Error::Invalid): `max-attempts-zero`, `no-attempt-left`; or as
+    /// [`complete_jobs`](Self::complete_jobs).
+    async fn reschedule_jobs(&self, ids: &[JobId], to: Reschedule) -> Result<Vec<Job>>;
+
+    /// Takes from the workers of these names, in whatever process, the jobs they hold: for workers
+    /// that are known to be dead, whose leases last long. A worker that lives after all finds its
+    /// leases lost. The attempt counts, as if the lease had run out, for the job may be what
+    /// killed the worker; but the next one is due at once. One that has none left has failed for
+    /// good. Returns the jobs it took.
+    ///
+    /// # Errors
+    /// As [`complete_jobs`](Self::complete_jobs).
+    async fn force_unlock(&self, workers: &[String]) -> Result<Vec<Job>>;
 
     /// Puts a record that was put aside back under its key. A job's header becomes a job again:
     /// one that was waiting waits, one that was running waits or has failed for good, one that

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use super::header::{self, Arguments, Header, MAX_REASON, Phase, StoredStep, shortened};
+use super::header::{self, Header, MAX_REASON, Phase, StoredStep, shortened};
 use super::log::Level;
 use super::plan::{Context, Effect, View};
 use super::{Error, Job, JobId, Lease, Outcome, Result, State, ops, place, retention};
 use crate::clock::Timestamp;
+use crate::kv;
 
 /// Adds a step to a job's history; the caller writes the header.
 pub(crate) fn step(cx: &Context<'_>, header: &mut Header, state: State, why: Why<'_>) {
@@ -16,8 +17,10 @@ pub(crate) fn step(cx: &Context<'_>, header: &mut Header, state: State, why: Why
         Why::Note(note) => (Some(shortened(note, MAX_REASON)), false),
         Why::Error(error) => (Some(shortened(error, MAX_REASON)), true),
     };
-    let worker = match state {
-        State::Running => header.holder.as_ref().map(|holder| holder.worker.clone()),
+    let worker = match (state, why) {
+        (State::Running, Why::Nothing) => {
+            header.holder.as_ref().map(|holder| holder.worker.clone())
+        }
         _ => None,
     };
     header.history.steps.push(StoredStep {
@@ -84,9 +87,16 @@ pub(crate) async fn to_job(
     id: JobId,
     header: &Header,
 ) -> Result<Job> {
-    let stored = match header.arguments {
-        Arguments::Inline(_) => None,
-        Arguments::Stored { .. } => view.get(&cx.keys.payload(id)).await?,
+    let stored = match header.payload_key(cx.keys, id) {
+        None => None,
+        Some(key) => {
+            let stored = view.get(&key).await?;
+            if stored.is_none() && !view.is_still(&cx.keys.job(id)).await? {
+                let message = format!("job {id} was replaced or removed while it was read");
+                return Err(kv::Error::new(kv::ErrorKind::Conflict, message).into());
+            }
+            stored
+        }
     };
     header.to_job(id, stored.as_deref(), cx.now)
 }
@@ -141,9 +151,7 @@ pub(crate) async fn end(
     }
     // A key is free again when its job is done, unless it was asked to be retained; one of a job
     // that failed stays taken, for the job may be retried.
-    if matches!(phase, Phase::Completed | Phase::Taken)
-        && header.key.as_ref().is_some_and(|key| !key.retain)
-    {
+    if header.key.is_some() && ops::enqueue::kept_key(id, header).is_none() {
         ops::enqueue::free_key(cx, view, id, header).await?;
     }
     step(cx, header, header.state(cx.now), why);
@@ -167,6 +175,32 @@ pub(crate) fn wait(
     write(cx, view, id, header)
 }
 
+/// Writes an error in full to the job's log, if it is cut where it stands otherwise.
+pub(crate) fn log_error(
+    cx: &Context<'_>,
+    view: &mut View<'_>,
+    id: JobId,
+    error: &str,
+) -> Result<()> {
+    if error.len() > MAX_REASON {
+        let line = super::log::StoredLine {
+            level: Level::Error,
+            message: error.to_owned(),
+            fields: std::collections::BTreeMap::new(),
+        };
+        let (at, writer) = cx.log_stamp();
+        view.append(cx.keys.log(id, at, writer, &header::encode(&line)?));
+    }
+    Ok(())
+}
+
+/// Takes a job that ended badly out of the list of those, for it comes back, or ends otherwise.
+pub(crate) fn forget_end(cx: &Context<'_>, view: &mut View<'_>, id: JobId, header: &Header) {
+    if let Some((entry, _)) = retention::attention(cx.keys, id, header) {
+        view.remove(entry);
+    }
+}
+
 /// A failed attempt: what follows it is `next`, unless the job was asked to stop.
 pub(crate) async fn failed(
     cx: &Context<'_>,
@@ -177,15 +211,7 @@ pub(crate) async fn failed(
     next: Next,
 ) -> Result<Outcome> {
     release(cx, view, id, header);
-    if error.len() > MAX_REASON {
-        let line = super::log::StoredLine {
-            level: Level::Error,
-            message: error.to_owned(),
-            fields: std::collections::BTreeMap::new(),
-        };
-        let (at, writer) = cx.log_stamp();
-        view.append(cx.keys.log(id, at, writer, &header::encode(&line)?));
-    }
+    log_error(cx, view, id, error)?;
     if header.cancel_requested {
         end(cx, view, id, header, Phase::Canceled, Why::Error(error)).await?;
     } else {

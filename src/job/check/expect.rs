@@ -26,7 +26,7 @@ pub(super) fn key(keys: &KeySpace, space: Space, id: JobId, header: &Header) -> 
             let unique = enqueue::kept_key(id, header)?;
             Some(keys.unique(&unique.tenant, &unique.text))
         }
-        Space::Payload if header.payload_stored() => Some(keys.payload(id)),
+        Space::Payload => header.payload_key(keys, id),
         _ => None,
     }
 }

@@ -166,9 +166,11 @@ impl Job<'_> {
                 }
                 return Ok(());
             }
-            Arguments::Stored { bytes } => *bytes,
+            Arguments::Stored { bytes } | Arguments::Replaced { bytes, .. } => *bytes,
         };
-        let key = self.rules.keys.payload(self.id);
+        let Some(key) = self.key(Space::Payload) else {
+            return Ok(());
+        };
         let mut wrong = None;
         for value in self.values(view, &key).await? {
             let Some(reason) = unfit(&value, bytes) else {

@@ -59,7 +59,8 @@ impl Planner {
     /// a sweep wrote.
     ///
     /// A header that the commit removed says nothing any more. But while the lease of the job lasts
-    /// nobody else can end, and so remove it; after that, somebody may have.
+    /// nobody else can end, and so remove it; after that, or where there was none, somebody may
+    /// have.
     async fn landed(&self, plan: &Plan, token: u64) -> kv::Result<Landed> {
         let mut landed = Landed::No;
         for change in &plan.changes {

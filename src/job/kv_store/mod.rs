@@ -6,12 +6,14 @@
 //! | `commit` | what became of a commit whose answer is lost |
 //! | `request` | what callers send to it, and how they are answered |
 //! | `queue`, `state`, `logs` | the traits of a job store, one file each |
+//! | `by_hand` | changing jobs by hand, by id, key or worker |
 //! | `list` | the queue in claim order |
 //! | `within` | storing a job inside a transaction of the user's |
 //! | `check` | a walk over everything stored, and what is mended on the way |
 //! | `listener` | hearing of what other processes do |
 //! | `sweep` | when what is no longer to be kept is removed |
 
+mod by_hand;
 mod check;
 mod commit;
 mod list;

@@ -27,7 +27,7 @@ use crate::job::ops::retry::RetryJob;
 use crate::job::ops::snooze::Snooze;
 use crate::job::{
     Beat, Claim, Claims, Cursor, Enqueued, Error, Failure, Job, JobId, Lease, NewJob, Outcome,
-    Page, QuarantineId, Query, QueueStore, Released, Result, Selector, State,
+    Page, QuarantineId, Query, QueueStore, Released, Reschedule, Result, Selector, State,
 };
 use crate::kv::Scan;
 
@@ -295,6 +295,26 @@ impl QueueStore for KvStore {
         }
         gone.sort_unstable();
         Ok(Page::new(gone, next))
+    }
+
+    async fn remove_job(&self, tenant: &str, key: &str) -> Result<Option<Job>> {
+        self.remove_by_key(tenant, key).await
+    }
+
+    async fn complete_jobs(&self, ids: &[JobId]) -> Result<Vec<Job>> {
+        self.complete_by_hand(ids).await
+    }
+
+    async fn fail_jobs(&self, ids: &[JobId], reason: Option<&str>) -> Result<Vec<Job>> {
+        self.fail_by_hand(ids, reason).await
+    }
+
+    async fn reschedule_jobs(&self, ids: &[JobId], to: Reschedule) -> Result<Vec<Job>> {
+        self.reschedule_by_hand(ids, to).await
+    }
+
+    async fn force_unlock(&self, workers: &[String]) -> Result<Vec<Job>> {
+        self.unlock_by_hand(workers).await
     }
 
     async fn release_quarantined(

@@ -20,7 +20,7 @@ const MOST_LOOKED_AT: usize = 10_000;
 
 impl KvStore {
     /// The jobs of these headers, with their arguments, in one trip; each may turn out to be
-    /// unreadable.
+    /// unreadable. Those that are gone meanwhile are left out.
     pub(super) async fn with_arguments(
         &self,
         found: Vec<(JobId, Header)>,
@@ -28,8 +28,7 @@ impl KvStore {
         let now = self.clock().now();
         let stored: Vec<Key> = found
             .iter()
-            .filter(|(_, header)| matches!(header.arguments, Arguments::Stored { .. }))
-            .map(|(id, _)| self.0.keys.payload(*id))
+            .filter_map(|(id, header)| header.payload_key(&self.0.keys, *id))
             .collect();
         let mut payloads = if stored.is_empty() {
             Vec::new()
@@ -37,14 +36,48 @@ impl KvStore {
             self.0.store.get_many(&stored).await?
         }
         .into_iter();
-        let jobs = found.into_iter().map(|(id, header)| {
+        let mut jobs = Vec::with_capacity(found.len());
+        for (id, header) in found {
             let payload = match header.arguments {
-                Arguments::Stored { .. } => payloads.next().flatten(),
+                Arguments::Stored { .. } | Arguments::Replaced { .. } => payloads.next().flatten(),
                 Arguments::Inline(_) => None,
             };
-            header.to_job(id, payload.as_ref().map(|object| &*object.value), now)
-        });
-        Ok(jobs.collect())
+            if payload.is_none() && header.stored_bytes() > 0 {
+                // It may have been replaced or removed between the two reads.
+                jobs.extend(self.read_job(id).await.transpose());
+            } else {
+                jobs.push(header.to_job(id, payload.as_ref().map(|object| &*object.value), now));
+            }
+        }
+        Ok(jobs)
+    }
+
+    /// A job with its arguments; `None` if there is none, or nothing but its removal is left to
+    /// do.
+    async fn read_job(&self, id: JobId) -> Result<Option<Job>> {
+        let key = self.0.keys.job(id);
+        let mut before = None;
+        loop {
+            let Some(object) = self.0.store.get(&key).await? else {
+                return Ok(None);
+            };
+            let header = Header::decode(&key, &object.value)?;
+            if header.phase == header::Phase::Deleting {
+                return Ok(None);
+            }
+            let payload = match header.payload_key(&self.0.keys, id) {
+                Some(key) => self.0.store.get(&key).await?,
+                None => None,
+            };
+            let is_missing = payload.is_none() && header.stored_bytes() > 0;
+            // Whoever replaces a job, or removes it, changes its header.
+            if is_missing && before.replace(header.revision) != Some(header.revision) {
+                continue;
+            }
+            let payload = payload.as_ref().map(|object| &*object.value);
+            let job = header.to_job(id, payload, self.clock().now());
+            return job.map(Some);
+        }
     }
 
     /// Headers that match a query, a page at a time. Those that cannot be read are left out and
@@ -218,16 +251,7 @@ pub(super) fn bad_cursor(cursor: &Cursor) -> Error {
 #[async_trait]
 impl StateStore for KvStore {
     async fn get(&self, id: JobId) -> Result<Option<Job>> {
-        let key = self.0.keys.job(id);
-        let Some(object) = self.0.store.get(&key).await? else {
-            return Ok(None);
-        };
-        let header = Header::decode(&key, &object.value)?;
-        if header.phase == header::Phase::Deleting {
-            return Ok(None);
-        }
-        let mut jobs = self.with_arguments(vec![(id, header)]).await?;
-        jobs.pop().transpose()
+        self.read_job(id).await
     }
 
     async fn lookup(&self, query: &Query) -> Result<Page<Job>> {

@@ -119,7 +119,7 @@ impl KvStore {
             now: self.clock().now(),
             token: self.0.options.clock.random(),
             incarnation: self.0.incarnation,
-            max_skew: std::time::Duration::ZERO,
+            max_skew: self.0.max_skew,
             retention: Retention::new(),
             max_changes: limits.commit_changes,
             max_bytes: limits.commit_bytes,

@@ -45,6 +45,8 @@ impl Operation for Cancel {
                 view.put(cx.keys.signal(&holder.incarnation, id), Vec::new());
                 view.effect(Effect::Stirred);
                 header.cancel_requested = true;
+                let why = Why::Note("asked to stop");
+                transition::step(cx, &mut header, State::Running, why);
                 transition::write(cx, view, id, &mut header)?;
             }
             _ => return Ok(None),

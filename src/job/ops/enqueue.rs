@@ -1,4 +1,7 @@
 //! Storing a job, under a job key or without.
+//!
+//! A job key's record names the one job that has it. Every keyed add writes that record or the
+//! header it names, and compares both, so that no two of them can each find the key free.
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -6,12 +9,20 @@ use serde::{Deserialize, Serialize};
 use super::super::header::{self, Arguments, Header, JobKey, MAX_INLINE, Phase, Recent};
 use super::super::keys::KeySpace;
 use super::super::plan::{Context, View};
+use super::super::retention::End;
 use super::super::transition::{self, Why};
-use super::super::{Enqueued, Error, JobId, NewJob, Result, State, place};
+use super::super::{Done, Enqueued, Error, JobId, KeyMode, NewJob, Result, State, place};
 use super::Operation;
 use crate::kv::{self, Key};
 
-/// Stores a job, or finds the one that has its key (the mode `unsafe_dedupe`).
+/// What the history says of a job that a keyed add found.
+const FOUND: &str = "enqueued again under its key";
+/// Of one that a keyed add replaced.
+const REPLACED: &str = "replaced under its key";
+/// Of one whose key went to another.
+const SUPERSEDED: &str = "its key went to a new job";
+
+/// Stores a job; if another has its key, as the [mode](KeyMode) says.
 pub(in crate::job) struct Enqueue {
     pub(in crate::job) id: JobId,
     pub(in crate::job) job: NewJob,
@@ -34,64 +45,22 @@ impl Enqueue {
             .map(|key| keys.unique(&self.job.lane.tenant, &key.text))
     }
 
-    /// The job that has this key already.
-    async fn existing(&self, cx: &Context<'_>, view: &mut View<'_>) -> Result<Option<Enqueued>> {
-        let Some(key) = self.unique_key(cx.keys) else {
+    /// The job that has this key already, and keeps it.
+    async fn existing(
+        &self,
+        cx: &Context<'_>,
+        view: &mut View<'_>,
+    ) -> Result<Option<(JobId, Header)>> {
+        let (Some(at), Some(wanted)) = (self.unique_key(cx.keys), &self.job.key) else {
             return Ok(None);
         };
-        let Some(value) = view.get(&key).await? else {
-            return Ok(None);
-        };
-        let unique: Unique = header::decode(&key, &value)?;
-        let text = self.job.key.as_ref().map(|key| key.text.as_str());
-        if Some(unique.text.as_str()) != text || unique.tenant != self.job.lane.tenant {
-            let message = format!(
-                "the job keys {:?} and {:?} have the same hash: choose another key",
-                unique.text,
-                text.unwrap_or_default()
-            );
-            return Err(Error::invalid("job-key-collision", message));
-        }
-        let id = JobId::from_bytes(unique.id);
-        let Some(mut header) = transition::read(cx, view, id).await? else {
-            // Its job is gone: the key is free.
-            return Ok(None);
-        };
-        // A job that has ended stays as it is.
-        if matches!(
-            header.phase,
-            Phase::Waiting | Phase::Running | Phase::Failed
-        ) {
-            transition::write(cx, view, id, &mut header)?;
-        }
-        let job = transition::to_job(cx, view, id, &header).await?;
-        Ok(Some(Enqueued { job, is_new: false }))
-    }
-}
-
-#[async_trait]
-impl Operation for Enqueue {
-    type Output = Enqueued;
-
-    fn reads(&self, keys: &KeySpace) -> Vec<Key> {
-        self.unique_key(keys).into_iter().collect()
+        find(cx, view, &at, &self.job.lane.tenant, &wanted.text).await
     }
 
-    async fn plan(&self, cx: &Context<'_>, view: &mut View<'_>) -> Result<Enqueued> {
-        if let Some(existing) = self.existing(cx, view).await? {
-            return Ok(existing);
-        }
-        let (id, job) = (self.id, &self.job);
-        let text = job.payload.as_str();
-        let arguments = if text.len() <= MAX_INLINE {
-            Arguments::Inline(text.to_owned())
-        } else {
-            view.put_new(cx.keys.payload(id), text.to_owned());
-            Arguments::Stored {
-                bytes: text.len() as u64,
-            }
-        };
-        let mut header = Header {
+    /// The job as it begins, with arguments that were put where they belong.
+    fn header(&self, cx: &Context<'_>, arguments: Arguments) -> Header {
+        let job = &self.job;
+        Header {
             revision: 1,
             epoch: 0,
             phase: Phase::Waiting,
@@ -115,7 +84,21 @@ impl Operation for Enqueue {
             started_at: None,
             ended_at: None,
             history: Recent::default(),
+        }
+    }
+
+    fn insert(&self, cx: &Context<'_>, view: &mut View<'_>) -> Result<Enqueued> {
+        let (id, job) = (self.id, &self.job);
+        let text = job.payload.as_str();
+        let arguments = if text.len() <= MAX_INLINE {
+            Arguments::Inline(text.to_owned())
+        } else {
+            view.put_new(cx.keys.payload(id), text.to_owned());
+            Arguments::Stored {
+                bytes: text.len() as u64,
+            }
         };
+        let mut header = self.header(cx, arguments);
         transition::step(cx, &mut header, State::Created, Why::Nothing);
         place::place(cx, view, id, &mut header)?;
         view.create(cx.keys.job(id), header.encode()?);
@@ -135,8 +118,129 @@ impl Operation for Enqueue {
                 Error::Store(error) => Error::Store(error.context("storing a new job")),
                 error => error,
             })?;
-        Ok(Enqueued { job, is_new: true })
+        Ok(Enqueued::new(job, Done::Inserted))
     }
+
+    /// The waiting job becomes the new one: all its fields are new, its id, its epoch and its
+    /// history stay.
+    async fn replace(
+        &self,
+        cx: &Context<'_>,
+        view: &mut View<'_>,
+        id: JobId,
+        old: Header,
+    ) -> Result<Enqueued> {
+        place::unplace(cx, view, id, &old);
+        if let Some(payload) = old.payload_key(cx.keys, id) {
+            view.remove(payload);
+        }
+        let text = self.job.payload.as_str();
+        let arguments = if text.len() <= MAX_INLINE {
+            Arguments::Inline(text.to_owned())
+        } else {
+            let revision = old.revision + 1;
+            view.put_new(cx.keys.payload_since(id, revision), text.to_owned());
+            let bytes = text.len() as u64;
+            Arguments::Replaced { bytes, revision }
+        };
+        let keeps_run_at = self.job.key_mode == Some(KeyMode::PreserveRunAt) && old.attempts == 0;
+        let kept = keeps_run_at.then_some(old.run_at);
+        let mut header = Header {
+            revision: old.revision,
+            epoch: old.epoch,
+            created_at: old.created_at,
+            history: old.history,
+            ..self.header(cx, arguments)
+        };
+        header.run_at = kept.unwrap_or(header.run_at);
+        header.history.clear_errors();
+        place::place(cx, view, id, &mut header)?;
+        let state = header.state(cx.now);
+        transition::step(cx, &mut header, state, Why::Note(REPLACED));
+        transition::write(cx, view, id, &mut header)?;
+        let job = transition::to_job(cx, view, id, &header).await?;
+        Ok(Enqueued::new(job, Done::Replaced))
+    }
+}
+
+#[async_trait]
+impl Operation for Enqueue {
+    type Output = Enqueued;
+
+    fn reads(&self, keys: &KeySpace) -> Vec<Key> {
+        self.unique_key(keys).into_iter().collect()
+    }
+
+    async fn plan(&self, cx: &Context<'_>, view: &mut View<'_>) -> Result<Enqueued> {
+        let Some((id, mut header)) = self.existing(cx, view).await? else {
+            return self.insert(cx, view);
+        };
+        // A retained key belongs to its job until that is purged, whatever is asked for.
+        let is_done = End::of(header.phase) == Some(End::Done);
+        match self.job.key_mode.unwrap_or_default() {
+            KeyMode::Replace | KeyMode::PreserveRunAt if header.phase == Phase::Waiting => {
+                self.replace(cx, view, id, header).await
+            }
+            KeyMode::Replace | KeyMode::PreserveRunAt if !is_done => {
+                lose_key(cx, view, id, &mut header, SUPERSEDED)?;
+                self.insert(cx, view)
+            }
+            _ => {
+                if !is_done {
+                    let state = header.state(cx.now);
+                    transition::step(cx, &mut header, state, Why::Note(FOUND));
+                    transition::write(cx, view, id, &mut header)?;
+                }
+                let job = transition::to_job(cx, view, id, &header).await?;
+                Ok(Enqueued::new(job, Done::Unchanged))
+            }
+        }
+    }
+}
+
+/// The job that has a job key, and keeps it; `at` is the key's record.
+pub(in crate::job) async fn find(
+    cx: &Context<'_>,
+    view: &mut View<'_>,
+    at: &Key,
+    tenant: &str,
+    text: &str,
+) -> Result<Option<(JobId, Header)>> {
+    let Some(value) = view.get(at).await? else {
+        return Ok(None);
+    };
+    let unique: Unique = header::decode(at, &value)?;
+    if unique.text != text || unique.tenant != tenant {
+        let message = format!(
+            "the job keys {:?} and {text:?} have the same hash: choose another key",
+            unique.text,
+        );
+        return Err(Error::invalid("job-key-collision", message));
+    }
+    let id = JobId::from_bytes(unique.id);
+    // If its job is gone, or does not have it any more, the key is free.
+    let header = transition::read(cx, view, id).await?;
+    let header = header.filter(|header| kept_key(id, header).as_ref() == Some(&unique));
+    Ok(header.map(|header| (id, header)))
+}
+
+/// Takes its key from a job that does not wait. One that runs is not tried again: at its next
+/// failure it has failed for good. Its lease stays as it is (rule 1). The key's record is the
+/// caller's.
+pub(in crate::job) fn lose_key(
+    cx: &Context<'_>,
+    view: &mut View<'_>,
+    id: JobId,
+    header: &mut Header,
+    note: &str,
+) -> Result<()> {
+    header.key = None;
+    if header.phase == Phase::Running {
+        header.max_attempts = header.attempts.max(1);
+    }
+    let state = header.state(cx.now);
+    transition::step(cx, header, state, Why::Note(note));
+    transition::write(cx, view, id, header)
 }
 
 /// What stands under the key of a job that has one and keeps it: until it is done, or, if that
@@ -145,7 +249,7 @@ pub(in crate::job) fn kept_key(id: JobId, header: &Header) -> Option<Unique> {
     let key = header.key.as_ref()?;
     let kept = match header.phase {
         Phase::Completed | Phase::Taken => key.retain,
-        Phase::Deleting => false,
+        Phase::Removed | Phase::Deleting => false,
         _ => true,
     };
     kept.then(|| Unique {
@@ -182,15 +286,10 @@ pub(in crate::job) async fn take_key(
     id: JobId,
     header: &Header,
 ) -> Result<bool> {
-    let freed = match header.phase {
-        Phase::Completed | Phase::Taken => header.key.as_ref().is_some_and(|key| !key.retain),
-        phase => phase == Phase::Deleting,
-    };
-    let Some(new) = header.key.as_ref().filter(|_| !freed) else {
+    let Some(mine) = kept_key(id, header) else {
         return Ok(true);
     };
-    let tenant = &header.lane.tenant;
-    let key = cx.keys.unique(tenant, &new.text);
+    let key = cx.keys.unique(&mine.tenant, &mine.text);
     if let Some(value) = view.get(&key).await? {
         let Ok(unique) = header::decode::<Unique>(&key, &value) else {
             return Ok(false);
@@ -204,11 +303,6 @@ pub(in crate::job) async fn take_key(
             }
         }
     }
-    let unique = Unique {
-        tenant: tenant.clone(),
-        text: new.text.clone(),
-        id: *id.as_bytes(),
-    };
-    view.replace(key, Some(header::encode(&unique)?.into()));
+    view.replace(key, Some(header::encode(&mine)?.into()));
     Ok(true)
 }

@@ -1,14 +1,19 @@
 //! Leases that ran out, or whose holder is known to be dead, are taken back.
+//!
+//! Whoever says that the holder is dead, the clock or somebody by hand, the attempt counts: a job
+//! that kills or hangs its worker must not be tried for ever.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use super::super::header::{self, Header, Phase};
 use super::super::keys::KeySpace;
-use super::super::plan::{Context, Effect, View, WorkerRecord};
+use super::super::plan::{Context, Effect, Entry, View, WorkerRecord};
 use super::super::transition::{self, Next};
-use super::super::{JobId, Result};
+use super::super::{Job, JobId, Result};
 use super::{Operation, quarantine};
-use crate::clock::Timestamp;
 use crate::kv::{Cursor, ErrorKind, Key, Object, Scan};
 
 /// Leases taken back in one plan.
@@ -16,6 +21,8 @@ const PAGE: usize = 64;
 
 /// The error of an attempt whose lease ran out.
 pub(in crate::job) const LEASE_EXPIRED: &str = "lease expired";
+/// The error of an attempt whose lease was taken from its worker by hand.
+const UNLOCKED: &str = "taken from its worker by hand";
 
 /// Takes back leases; each counts as a failed attempt.
 pub(in crate::job) struct Expire {
@@ -33,8 +40,55 @@ pub(in crate::job) fn first_scan(keys: &KeySpace) -> Scan {
 #[derive(Clone, Debug, Default)]
 pub(in crate::job) struct Expired {
     pub(in crate::job) ids: Vec<JobId>,
+    /// The jobs as they are now, where leases were taken from workers by name.
+    pub(in crate::job) jobs: Vec<Job>,
     /// Whether more is left than one plan takes.
     pub(in crate::job) more: bool,
+}
+
+/// Which leases are taken back.
+#[derive(Clone, Debug)]
+pub(in crate::job) enum Taken {
+    /// Those past their deadline.
+    Overdue,
+    /// Those, and all of incarnations of other processes.
+    OfTheDead,
+    /// Those of workers of these names, whose jobs are due again at once.
+    Of(Arc<[String]>),
+}
+
+impl Taken {
+    /// Whether this lease is one of them.
+    fn takes(
+        &self,
+        cx: &Context<'_>,
+        incarnation: &[u8; 16],
+        record: &WorkerRecord,
+        entry: &Entry,
+    ) -> bool {
+        match self {
+            Self::OfTheDead if incarnation.get(..8) != cx.incarnation.get(..8) => true,
+            Self::OfTheDead | Self::Overdue => is_overdue(cx, record, entry),
+            Self::Of(workers) => workers.contains(&record.worker),
+        }
+    }
+
+    /// The error of the attempt, and when the next one may be made.
+    fn verdict(&self, cx: &Context<'_>, header: &Header) -> (&'static str, Duration) {
+        if let Self::Of(_) = self {
+            return (UNLOCKED, Duration::ZERO);
+        }
+        let pause = header.backoff.wait(header.attempts, cx.clock.random());
+        (LEASE_EXPIRED, pause)
+    }
+}
+
+/// Whether a lease is past its deadline for certain (rule 8).
+fn is_overdue(cx: &Context<'_>, record: &WorkerRecord, entry: &Entry) -> bool {
+    let stepped = cx
+        .since_step
+        .is_some_and(|since| since.as_micros() < u128::from(record.lease));
+    !stepped && entry.deadline().after(cx.max_skew) < cx.now
 }
 
 #[async_trait]
@@ -46,112 +100,117 @@ impl Operation for Expire {
     }
 
     async fn plan(&self, cx: &Context<'_>, view: &mut View<'_>) -> Result<Expired> {
-        let mut expired = Expired::default();
-        let mut scan = first_scan(cx.keys);
-        loop {
-            let (records, all) = view.scan(scan.clone()).await?;
-            let last = records
-                .last()
-                .map(|object| Cursor::after(object.key.clone()));
-            // What a scan returned is not yet what a commit compares.
-            let keys: Vec<Key> = records.iter().map(|object| object.key.clone()).collect();
-            view.load(&keys).await?;
-            for record in records {
-                self.sweep(cx, view, record, &mut expired).await?;
-                if expired.more {
-                    return Ok(expired);
-                }
+        let taken = if self.others_are_dead {
+            Taken::OfTheDead
+        } else {
+            Taken::Overdue
+        };
+        sweep(cx, view, &taken).await
+    }
+}
+
+/// Takes back leases, as many as one plan may.
+pub(in crate::job) async fn sweep(
+    cx: &Context<'_>,
+    view: &mut View<'_>,
+    taken: &Taken,
+) -> Result<Expired> {
+    let mut expired = Expired::default();
+    let mut scan = first_scan(cx.keys);
+    loop {
+        let (records, all) = view.scan(scan.clone()).await?;
+        let last = records
+            .last()
+            .map(|object| Cursor::after(object.key.clone()));
+        // What a scan returned is not yet what a commit compares.
+        let keys: Vec<Key> = records.iter().map(|object| object.key.clone()).collect();
+        view.load(&keys).await?;
+        for record in records {
+            sweep_record(cx, view, record, taken, &mut expired).await?;
+            if expired.more {
+                return Ok(expired);
             }
-            match last {
-                Some(last) if !all => scan = scan.after(last),
-                _ => return Ok(expired),
-            }
+        }
+        match last {
+            Some(last) if !all => scan = scan.after(last),
+            _ => return Ok(expired),
         }
     }
 }
 
-impl Expire {
-    /// Takes back what ran out in one worker record, and rewrites the record in the same commit
-    /// (rule 5).
-    async fn sweep(
-        &self,
-        cx: &Context<'_>,
-        view: &mut View<'_>,
-        object: Object,
-        expired: &mut Expired,
-    ) -> Result<()> {
-        let key = object.key.clone();
-        let Some(value) = view.get(&key).await? else {
-            return Ok(());
-        };
-        let read = cx.keys.read_worker(&key).and_then(|(incarnation, slot)| {
-            Ok((
-                incarnation,
-                slot,
-                header::decode::<WorkerRecord>(&key, &value)?,
-            ))
-        });
-        let (incarnation, slot, mut record) = match read {
-            Ok(read) => read,
-            Err(super::super::Error::Store(error)) if *error.kind() == ErrorKind::TooNew => {
-                return Ok(());
-            }
-            Err(error) => {
-                view.replace(key, None);
-                return quarantine::index(cx, view, &object, &error.to_string());
-            }
-        };
-        let ours = incarnation == cx.incarnation;
-        let dead = self.others_are_dead && incarnation.get(..8) != cx.incarnation.get(..8);
-        let over = |deadline: Timestamp| dead || deadline.after(cx.max_skew) < cx.now;
-        let stepped = cx
-            .since_step
-            .is_some_and(|since| since.as_micros() < u128::from(record.lease));
-        let due: Vec<_> = record
-            .entries
-            .iter()
-            .filter(|entry| over(entry.deadline()))
-            .collect();
-        if due.is_empty() && !(ours && record.entries.is_empty()) {
+/// Takes back leases of one worker record, and rewrites the record in the same commit (rule 5).
+async fn sweep_record(
+    cx: &Context<'_>,
+    view: &mut View<'_>,
+    object: Object,
+    taken: &Taken,
+    expired: &mut Expired,
+) -> Result<()> {
+    let key = object.key.clone();
+    let Some(value) = view.get(&key).await? else {
+        return Ok(());
+    };
+    let read = cx.keys.read_worker(&key).and_then(|(incarnation, slot)| {
+        Ok((
+            incarnation,
+            slot,
+            header::decode::<WorkerRecord>(&key, &value)?,
+        ))
+    });
+    let (incarnation, slot, mut record) = match read {
+        Ok(read) => read,
+        Err(super::super::Error::Store(error)) if *error.kind() == ErrorKind::TooNew => {
             return Ok(());
         }
-        if stepped && !dead {
-            return Ok(());
-        }
-        let headers: Vec<Key> = due.iter().map(|entry| cx.keys.job(entry.id())).collect();
-        view.load(&headers).await?;
-        let mut kept = Vec::with_capacity(record.entries.len());
-        for entry in std::mem::take(&mut record.entries) {
-            // Each takes a header, an index key, perhaps a chunk, a log line and a signal.
-            let (changes, _) = view.size();
-            if !over(entry.deadline()) {
-                kept.push(entry);
-            } else if expired.ids.len() >= PAGE || changes + 8 > cx.max_changes {
-                expired.more = true;
-                kept.push(entry);
-            } else {
-                let holder = (incarnation, slot, entry.epoch);
-                if !take_back(cx, view, entry.id(), holder, expired).await? {
-                    kept.push(entry);
-                    continue;
-                }
-                view.effect(Effect::Ended {
-                    id: entry.id(),
-                    epoch: entry.epoch,
-                });
-            }
-        }
-        record.entries = kept;
-        if record.entries.is_empty() {
+        Err(error) => {
             view.replace(key, None);
-            if ours {
-                view.effect(Effect::SlotRemoved { slot });
-            }
-        } else {
-            view.replace(key, Some(header::encode(&record)?.into()));
+            return quarantine::index(cx, view, &object, &error.to_string());
         }
-        Ok(())
+    };
+    let ours = incarnation == cx.incarnation;
+    let is_due =
+        |record: &WorkerRecord, entry: &Entry| taken.takes(cx, &incarnation, record, entry);
+    let due: Vec<_> = record
+        .entries
+        .iter()
+        .filter(|entry| is_due(&record, entry))
+        .collect();
+    if due.is_empty() && !(ours && record.entries.is_empty()) {
+        return Ok(());
     }
+    let headers: Vec<Key> = due.iter().map(|entry| cx.keys.job(entry.id())).collect();
+    view.load(&headers).await?;
+    let mut kept = Vec::with_capacity(record.entries.len());
+    for entry in std::mem::take(&mut record.entries) {
+        // Each takes a header, an index key, perhaps a chunk, a log line and a signal.
+        let (changes, _) = view.size();
+        if !is_due(&record, &entry) {
+            kept.push(entry);
+        } else if expired.ids.len() >= PAGE || changes + 8 > cx.max_changes {
+            expired.more = true;
+            kept.push(entry);
+        } else {
+            let holder = (incarnation, slot, entry.epoch);
+            if !take_back(cx, view, entry.id(), holder, taken, expired).await? {
+                kept.push(entry);
+                continue;
+            }
+            view.effect(Effect::Ended {
+                id: entry.id(),
+                epoch: entry.epoch,
+            });
+        }
+    }
+    record.entries = kept;
+    if record.entries.is_empty() {
+        view.replace(key, None);
+        if ours {
+            view.effect(Effect::SlotRemoved { slot });
+        }
+    } else {
+        view.replace(key, Some(header::encode(&record)?.into()));
+    }
+    Ok(())
 }
 
 /// Takes back a job that still runs under that very lease (rule 5). `false` means: the
@@ -161,6 +220,7 @@ async fn take_back(
     view: &mut View<'_>,
     id: JobId,
     (incarnation, slot, epoch): ([u8; 16], u64, u64),
+    taken: &Taken,
     expired: &mut Expired,
 ) -> Result<bool> {
     let key = cx.keys.job(id);
@@ -183,10 +243,69 @@ async fn take_back(
     if !holds {
         return Ok(true);
     }
+    end_lease(cx, view, id, &mut header, taken).await?;
+    expired.ids.push(id);
+    if matches!(taken, Taken::Of(_)) {
+        match transition::to_job(cx, view, id, &header).await {
+            Ok(job) => expired.jobs.push(job),
+            Err(error) if error.is_retryable() => return Err(error),
+            Err(error) => tracing::warn!("left out: {error}"),
+        }
+    }
+    Ok(true)
+}
+
+/// Takes a running job from its holder: the attempt counts, and the epoch moves, so that whoever
+/// still works on it finds its lease lost.
+async fn end_lease(
+    cx: &Context<'_>,
+    view: &mut View<'_>,
+    id: JobId,
+    header: &mut Header,
+    taken: &Taken,
+) -> Result<()> {
     header.losses = header.losses.saturating_add(1);
     header.epoch += 1;
-    let pause = header.backoff.wait(header.attempts, cx.clock.random());
-    transition::failed(cx, view, id, &mut header, LEASE_EXPIRED, Next::After(pause)).await?;
-    expired.ids.push(id);
-    Ok(true)
+    let (error, pause) = taken.verdict(cx, header);
+    transition::failed(cx, view, id, header, error, Next::After(pause)).await?;
+    Ok(())
+}
+
+/// The header of a job that nobody holds, for who changes jobs by hand. One whose lease has run out
+/// is taken back first. `None` if there is no such job, or it runs under a live lease.
+pub(in crate::job) async fn unheld(
+    cx: &Context<'_>,
+    view: &mut View<'_>,
+    id: JobId,
+) -> Result<Option<Header>> {
+    let Some(mut header) = transition::read(cx, view, id).await? else {
+        return Ok(None);
+    };
+    if header.phase != Phase::Running {
+        return Ok(Some(header));
+    }
+    let Some(holder) = header.holder.clone() else {
+        return Ok(None);
+    };
+    let key = cx.keys.worker(&holder.incarnation, holder.slot);
+    let Some(value) = view.get(&key).await? else {
+        return Ok(None);
+    };
+    let mut record: WorkerRecord = match header::decode(&key, &value) {
+        Ok(record) => record,
+        // An expiry sees to it, or newer software.
+        Err(error) if error.is_retryable() => return Err(error.into()),
+        Err(_) => return Ok(None),
+    };
+    let epoch = header.epoch;
+    let is_its_own = |entry: &Entry| entry.id() == id && entry.epoch == epoch;
+    let overdue = |entry: &Entry| is_its_own(entry) && is_overdue(cx, &record, entry);
+    if !record.entries.iter().any(overdue) {
+        return Ok(None);
+    }
+    record.entries.retain(|entry| !is_its_own(entry));
+    view.replace(key, Some(header::encode(&record)?.into()));
+    view.effect(Effect::Ended { id, epoch });
+    end_lease(cx, view, id, &mut header, &Taken::Overdue).await?;
+    Ok(Some(header))
 }

@@ -6,20 +6,25 @@ pub(in crate::job) mod abandon;
 pub(in crate::job) mod cancel;
 pub(in crate::job) mod claim;
 pub(in crate::job) mod complete;
+pub(in crate::job) mod complete_job;
 pub(in crate::job) mod dequeue;
 pub(in crate::job) mod enqueue;
 pub(in crate::job) mod expire;
 pub(in crate::job) mod fail;
+pub(in crate::job) mod fail_job;
 pub(in crate::job) mod heartbeat;
 pub(in crate::job) mod mend;
 pub(in crate::job) mod promote;
 pub(in crate::job) mod purge;
 pub(in crate::job) mod quarantine;
 pub(in crate::job) mod release;
+pub(in crate::job) mod remove_job;
+pub(in crate::job) mod reschedule;
 pub(in crate::job) mod retry;
 pub(in crate::job) mod settle;
 pub(in crate::job) mod snooze;
 pub(in crate::job) mod sweep;
+pub(in crate::job) mod unlock;
 
 use async_trait::async_trait;
 

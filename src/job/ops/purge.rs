@@ -10,8 +10,9 @@ use async_trait::async_trait;
 
 use super::super::header::{Header, Phase};
 use super::super::keys::KeySpace;
-use super::super::plan::{Context, View};
-use super::super::{JobId, Result, State, retention};
+use super::super::plan::{Context, Effect, View};
+use super::super::transition::{self, Why};
+use super::super::{JobId, Result, State};
 use super::{Operation, enqueue};
 use crate::clock::Timestamp;
 use crate::kv::{ErrorKind, Key, Scan};
@@ -70,7 +71,16 @@ impl Operation for Purge {
             return Ok(Purged::Nothing);
         }
         let removed = remove(cx, view, vec![(self.id, header)]).await?;
-        Ok(removed.first().copied().unwrap_or(Purged::Nothing))
+        let purged = removed.first().copied().unwrap_or(Purged::Nothing);
+        if purged == Purged::Whole {
+            // A header that is gone cannot say who removed it: if the answer is lost, that is said
+            // (rule 2).
+            view.effect(Effect::Removed {
+                id: self.id,
+                lease_until: cx.now,
+            });
+        }
+        Ok(purged)
     }
 }
 
@@ -115,8 +125,8 @@ pub(in crate::job) async fn remove(
         }
         begin(cx, view, id, &header).await?;
         if whole {
-            if header.payload_stored() {
-                view.remove(cx.keys.payload(id));
+            if let Some(payload) = header.payload_key(cx.keys, id) {
+                view.remove(payload);
             }
             if header.phase == Phase::Deleting {
                 view.remove(cx.keys.removal(id));
@@ -124,8 +134,14 @@ pub(in crate::job) async fn remove(
             view.replace(cx.keys.job(id), None);
             removed.push(Purged::Whole);
         } else {
-            // Not by `transition::write`, which may add to what is being removed.
+            // Not by `transition::write`, which may add to what is being removed. One step stands
+            // for all the plans it takes.
+            if header.phase == Phase::Deleting {
+                header.history.steps.pop();
+                header.history.next = header.history.next.saturating_sub(1);
+            }
             header.phase = Phase::Deleting;
+            transition::step(cx, &mut header, State::Removed, Why::Nothing);
             header.revision += 1;
             view.put(cx.keys.removal(id), Vec::new());
             view.replace(cx.keys.job(id), Some(header.encode()?.into()));
@@ -140,9 +156,7 @@ async fn begin(cx: &Context<'_>, view: &mut View<'_>, id: JobId, header: &Header
     if header.phase == Phase::Deleting {
         return Ok(());
     }
-    if let Some((entry, _)) = retention::attention(cx.keys, id, header) {
-        view.remove(entry);
-    }
+    transition::forget_end(cx, view, id, header);
     enqueue::free_key(cx, view, id, header).await
 }
 

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::super::keys::KeySpace;
 use super::super::plan::{Context, View};
-use super::super::retention::{self, End};
+use super::super::retention::End;
 use super::super::transition::{self, Why};
 use super::super::{Job, JobId, Result};
 use super::Operation;
@@ -30,9 +30,7 @@ impl Operation for RetryJob {
         if End::of(header.phase) != Some(End::Bad) {
             return Ok(None);
         }
-        if let Some((entry, _)) = retention::attention(cx.keys, id, &header) {
-            view.remove(entry);
-        }
+        transition::forget_end(cx, view, id, &header);
         header.attempts = 0;
         header.losses = 0;
         transition::wait(cx, view, id, &mut header, cx.now, Why::Note("retried"))?;

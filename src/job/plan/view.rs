@@ -81,8 +81,8 @@ pub(in crate::job) enum Effect {
     },
     /// A lease ended, whoever held it.
     Ended { id: JobId, epoch: u64 },
-    /// A job was removed by whoever held its lease, which nobody else can take back before this
-    /// time.
+    /// A job was removed, by whoever held its lease, which nobody else can take back before this
+    /// time, or without one, which then is now.
     Removed { id: JobId, lease_until: Timestamp },
     /// A worker record of this process is gone.
     SlotRemoved { slot: u64 },
@@ -145,6 +145,17 @@ impl<'s> View<'s> {
             self.load(std::slice::from_ref(key)).await?;
         }
         Ok(self.read.get(key).cloned().flatten())
+    }
+
+    /// Whether the store still has what was read under a key; so it is if nothing was.
+    pub(in crate::job) async fn is_still(&self, key: &Key) -> Result<bool> {
+        match self.read.get(key) {
+            Some(read) => {
+                let now = self.store.get(key).await?;
+                Ok(*read == now.map(|object| object.value))
+            }
+            None => Ok(true),
+        }
     }
 
     /// Replaces or removes a record that was read before; the commit holds only if the store still

@@ -10,7 +10,7 @@ use kvjob::clock::Timestamp;
 use kvjob::job::{
     Beat, Claim, Claims, Cursor, Enqueued, Error, Failure, Job, JobId, Lease, Level, LogLine,
     LogQuery, LogStore, NewJob, Outcome, Page, QuarantineId, Quarantined, QuarantinedRecord, Query,
-    QueueStore, Released, Result, Selector, StateStore, Stats, Step, Store,
+    QueueStore, Released, Reschedule, Result, Selector, StateStore, Stats, Step, Store,
 };
 use kvjob::kv::Health;
 use tokio::sync::{Semaphore, watch};
@@ -176,6 +176,26 @@ impl QueueStore for Faulty {
 
     async fn purge(&self, query: &Query) -> Result<Page<JobId>> {
         self.inner.purge(query).await
+    }
+
+    async fn remove_job(&self, tenant: &str, key: &str) -> Result<Option<Job>> {
+        self.inner.remove_job(tenant, key).await
+    }
+
+    async fn complete_jobs(&self, ids: &[JobId]) -> Result<Vec<Job>> {
+        self.inner.complete_jobs(ids).await
+    }
+
+    async fn fail_jobs(&self, ids: &[JobId], reason: Option<&str>) -> Result<Vec<Job>> {
+        self.inner.fail_jobs(ids, reason).await
+    }
+
+    async fn reschedule_jobs(&self, ids: &[JobId], to: Reschedule) -> Result<Vec<Job>> {
+        self.inner.reschedule_jobs(ids, to).await
+    }
+
+    async fn force_unlock(&self, workers: &[String]) -> Result<Vec<Job>> {
+        self.inner.force_unlock(workers).await
     }
 
     async fn release_quarantined(
