@@ -292,11 +292,15 @@ fn purge_removes_only_what_ended_and_was_selected() {
 #[test]
 fn nothing_is_changed_without_saying_what() {
     let place = furnished();
-    for command in ["retry", "cancel", "purge"] {
+    for (command, other) in [
+        ("retry", "completed"),
+        ("cancel", "completed"),
+        ("purge", "running"),
+    ] {
         let answer = place.kvjob(&[command]);
         assert_eq!(answer.code, Some(2), "{answer:?}");
         assert!(answer.err.contains("--all"), "{answer:?}");
-        let answer = place.kvjob(&[command, "--state", "removed"]);
+        let answer = place.kvjob(&[command, "--state", other]);
         assert_eq!(answer.code, Some(2), "{answer:?}");
         assert!(answer.err.contains("possible values"), "{answer:?}");
     }
@@ -493,4 +497,129 @@ fn a_look_at_a_store_that_is_not_there_does_not_make_one() {
     let answer = place.kvjob(&["show", id]);
     assert_eq!(answer.code, Some(1));
     assert!(answer.err.contains("there is no job"), "{answer:?}");
+}
+
+#[test]
+fn a_keyed_add_replaces_the_waiting_job_if_asked_to() {
+    let place = Place::new();
+    let add = |payload, more: &[&str]| {
+        place.ok(&[&["enqueue", "t", payload, "--key", "k", "--json"], more].concat())
+    };
+    let first = add("1", &["--in", "1h"]).json();
+    assert_eq!(
+        (&first["done"], &first["new"]),
+        (&"inserted".into(), &true.into())
+    );
+    let again = add("2", &[]).json();
+    assert_eq!(
+        (&again["done"], &again["id"]),
+        (&"unchanged".into(), &first["id"])
+    );
+    assert_eq!(again["job"]["payload"], 1);
+    let later = add("3", &["--key-mode", "preserve-run-at"]).json();
+    assert_eq!(
+        (&later["done"], &later["id"]),
+        (&"replaced".into(), &first["id"])
+    );
+    assert_eq!(later["job"]["run_at"], first["job"]["run_at"]);
+    let now = add("4", &["--key-mode", "replace"]).json();
+    assert_eq!(
+        (&now["done"], &now["job"]["state"]),
+        (&"replaced".into(), &"ready".into())
+    );
+    assert_eq!(place.job("t")["payload"], 4);
+
+    let plain = place.ok(&["enqueue", "t", "5", "--key", "k", "--key-mode", "replace"]);
+    assert!(plain.err.contains("was replaced"), "{plain:?}");
+    let mistake = place.kvjob(&["enqueue", "t", "--key-mode", "replace"]);
+    assert_eq!(mistake.code, Some(2));
+    let mistake = place.kvjob(&["enqueue", "t", "--key", "k", "--key-mode", "newest"]);
+    assert_eq!(mistake.code, Some(2));
+}
+
+#[test]
+fn jobs_are_changed_by_hand_by_their_ids() {
+    let place = furnished();
+    let (due, later, bad) = (
+        id(&place.job("due")),
+        id(&place.job("later")),
+        id(&place.job("bad")),
+    );
+    let sooner = place.ok(&[
+        "reschedule",
+        &later,
+        &bad,
+        "--in",
+        "0s",
+        "--priority",
+        "-7",
+        "--json",
+    ]);
+    assert_eq!(tasks(&sooner.lines()), ["later", "bad"]);
+    for job in sooner.lines() {
+        assert_eq!(
+            (&job["state"], &job["priority"]),
+            (&"ready".into(), &(-7).into())
+        );
+    }
+    let failed = place.ok(&["fail", &due, "--reason", "the account is closed"]);
+    assert_eq!(failed.out.trim(), "failed: 1 job");
+    assert_eq!(place.job("due")["last_error"], "the account is closed");
+
+    let done = place.ok(&["complete", &later, &bad]);
+    assert_eq!(done.out.trim(), "completed: 2 jobs");
+    let nobody = "0197a2c4-7c1e-7d3a-9b6e-3f2a1c5d8e90";
+    let not_all = place.kvjob(&["complete", &later, nobody, &due]);
+    assert_eq!(
+        (not_all.code, not_all.out.trim()),
+        (Some(1), "completed: 1 job")
+    );
+    assert!(
+        not_all.err.contains(&format!("{later} is completed")),
+        "{not_all:?}"
+    );
+    assert!(
+        not_all.err.contains(&format!("there is no job {nobody}")),
+        "{not_all:?}"
+    );
+    let mistake = place.kvjob(&["reschedule", &due, "--attempts", "3", "--max-attempts", "3"]);
+    assert_eq!(mistake.code, Some(2), "{mistake:?}");
+}
+
+#[test]
+fn jobs_are_removed_by_their_keys() {
+    let place = Place::new();
+    let first = place.ok(&["enqueue", "t", "--key", "a"]);
+    place.ok(&["enqueue", "t", "--key", "b"]);
+    let removed = place
+        .ok(&["remove", "--key", "a", "--key", "b", "--json"])
+        .lines();
+    assert_eq!(removed[0]["id"], first.out.trim());
+    assert!(
+        removed.iter().all(|job| job["state"] == "removed"),
+        "{removed:?}"
+    );
+    let missing = place.kvjob(&["remove", "--key", "a"]);
+    assert_eq!(
+        (missing.code, missing.out.trim()),
+        (Some(1), "removed: 0 jobs")
+    );
+    assert!(
+        missing.err.contains("no job has the key \"a\""),
+        "{missing:?}"
+    );
+    assert_ne!(place.ok(&["enqueue", "t", "--key", "a"]).out, first.out);
+    let purged = place.ok(&["purge", "--state", "removed"]);
+    assert_eq!(purged.out.trim(), "purged: 2 jobs");
+}
+
+#[test]
+fn a_worker_that_holds_nothing_is_told_of() {
+    let place = furnished();
+    let nobody = place.kvjob(&["unlock", "nobody"]);
+    assert_eq!(
+        (nobody.code, nobody.out.trim()),
+        (Some(1), "unlocked: 0 jobs")
+    );
+    assert!(nobody.err.contains("\"nobody\" holds a job"), "{nobody:?}");
 }

@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::process::ExitCode;
 
 use kvjob::clock::{Clock as _, SystemClock};
-use kvjob::job::{Job, NewJob, Payload};
+use kvjob::job::{Done, Job, NewJob, Payload};
 use serde::Serialize;
 
 use super::run::backoff;
@@ -17,6 +17,7 @@ use crate::store::{Missing, Opened};
 struct Answer<'a> {
     id: String,
     new: bool,
+    done: &'a str,
     job: &'a Job,
 }
 
@@ -33,15 +34,18 @@ pub(super) async fn run(global: &Global, args: Enqueue) -> Result<ExitCode> {
         out.json_line(&Answer {
             id,
             new: enqueued.is_new,
+            done: enqueued.done.as_str(),
             job: &enqueued.job,
         })?;
     } else {
         out.line(&id)?;
-        if !enqueued.is_new {
-            let state = enqueued.job.state;
-            output::note(&format!(
+        let state = enqueued.job.state;
+        match enqueued.done {
+            Done::Unchanged => output::note(&format!(
                 "the key is taken: this job was there, and is {state}"
-            ));
+            )),
+            Done::Replaced => output::note("this job had the key, and was replaced"),
+            _ => {}
         }
     }
     out.flush()?;
@@ -76,8 +80,8 @@ fn new_job(args: Enqueue) -> Result<NewJob> {
         None => job,
     };
     Ok(match args.key {
-        Some(key) if args.retain => job.retained_key(key),
-        Some(key) => job.key(key),
+        Some(key) if args.retain => job.retained_key(key).key_mode(args.key_mode),
+        Some(key) => job.key(key).key_mode(args.key_mode),
         None => job,
     })
 }

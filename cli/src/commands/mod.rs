@@ -2,6 +2,7 @@
 
 mod backends;
 mod bulk;
+mod by_hand;
 mod cancel;
 mod check;
 mod copy;
@@ -52,6 +53,11 @@ pub(crate) fn dispatch(args: Args) -> Result<ExitCode> {
             Command::Stats(_) => stats::run(&global).await,
             Command::Retry(args) => retry::run(&global, &args).await,
             Command::Cancel(args) => cancel::run(&global, &args).await,
+            Command::Complete(args) => by_hand::complete(&global, &args).await,
+            Command::Fail(args) => by_hand::fail(&global, &args).await,
+            Command::Reschedule(args) => by_hand::reschedule(&global, &args).await,
+            Command::Remove(args) => by_hand::remove(&global, &args).await,
+            Command::Unlock(args) => by_hand::unlock(&global, &args).await,
             Command::Purge(args) => purge::run(&global, &args).await,
             Command::Quarantine(args) => quarantine::run(&global, &args.action).await,
             Command::Check(args) => check::run(&global, &args).await,

@@ -15,6 +15,8 @@ pub struct Wish {
     pub attempts: u32,
     pub wait: u64,
     pub key: Option<(u8, bool)>,
+    /// One of the three modes, where it has a key.
+    pub mode: u8,
     pub large: bool,
 }
 
@@ -44,6 +46,13 @@ pub enum Op {
     Canceled,
     Retry(Option<usize>, Option<u8>),
     Purge(Option<usize>),
+    /// The job that has this key, of the tenant or of none.
+    Remove(u8, bool),
+    CompleteByHand(Vec<usize>),
+    FailByHand(Vec<usize>, bool),
+    Reschedule(Vec<usize>, Change),
+    /// The workers that ask for so many jobs at once.
+    Unlock(Vec<usize>),
     DequeueNext,
     Dequeue(usize),
     List(usize),
@@ -63,16 +72,37 @@ pub enum Op {
     Pass(u64),
 }
 
+/// How jobs are to run instead.
+#[derive(Clone, Debug)]
+pub struct Change {
+    pub delay: Option<u64>,
+    pub priority: Option<i16>,
+    pub attempts: Option<u32>,
+    pub max_attempts: Option<u32>,
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let some = (option::of(0..20u64), option::of(-1..2i16));
+    let attempts = (option::of(0..3u32), option::of(0..5u32));
+    (some, attempts).prop_map(|((delay, priority), (attempts, max_attempts))| Change {
+        delay,
+        priority,
+        attempts,
+        max_attempts,
+    })
+}
+
 fn wish() -> impl Strategy<Value = Wish> {
     (
         (0..3u8, any::<bool>(), any::<bool>(), -1..2i16),
         option::of(0..20u64),
         (1..4u32, 0..10u64),
-        option::weighted(0.3, (0..3u8, any::<bool>())),
+        option::weighted(0.4, (0..3u8, any::<bool>())),
+        0..3u8,
         prop::bool::weighted(0.2),
     )
         .prop_map(
-            |((task, tenant, flag, priority), delay, (attempts, wait), key, large)| Wish {
+            |((task, tenant, flag, priority), delay, (attempts, wait), key, mode, large)| Wish {
                 task,
                 tenant,
                 flag,
@@ -81,6 +111,7 @@ fn wish() -> impl Strategy<Value = Wish> {
                 attempts,
                 wait,
                 key,
+                mode,
                 large,
             },
         )
@@ -116,6 +147,12 @@ pub fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Canceled),
         2 => (option::of(one()), option::of(0..3u8)).prop_map(|(job, task)| Op::Retry(job, task)),
         2 => option::of(one()).prop_map(Op::Purge),
+        2 => (0..3u8, any::<bool>()).prop_map(|(key, tenant)| Op::Remove(key, tenant)),
+        2 => vec(one(), 0..4).prop_map(Op::CompleteByHand),
+        2 => (vec(one(), 0..4), any::<bool>())
+            .prop_map(|(jobs, long)| Op::FailByHand(jobs, long)),
+        2 => (vec(one(), 0..4), change()).prop_map(|(jobs, to)| Op::Reschedule(jobs, to)),
+        1 => vec(1..5usize, 0..3).prop_map(Op::Unlock),
         2 => Just(Op::DequeueNext),
         2 => one().prop_map(Op::Dequeue),
         2 => (1..5usize).prop_map(Op::List),
@@ -141,9 +178,17 @@ pub fn undivided() -> impl Strategy<Value = Op> {
         Op::Cancel(None, task) => Op::Cancel(Some(0), task),
         Op::Retry(None, task) => Op::Retry(Some(0), task),
         Op::Purge(None) => Op::Purge(Some(0)),
+        Op::CompleteByHand(jobs) => Op::CompleteByHand(first(jobs)),
+        Op::FailByHand(jobs, long) => Op::FailByHand(first(jobs), long),
+        Op::Reschedule(jobs, to) => Op::Reschedule(first(jobs), to),
         Op::Spoil(_) | Op::Release(..) | Op::RemoveAside(_) => Op::Expire,
         other => other,
     })
+}
+
+fn first(mut jobs: Vec<usize>) -> Vec<usize> {
+    jobs.truncate(1);
+    jobs
 }
 
 impl Op {

@@ -6,8 +6,8 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use kvjob::job::{
-    Backoff, Claim, Cursor, Error, Failure, JobId, Lease, Level, LogLine, LogStore as _, NewJob,
-    Page, Query, QueueStore as _, Retry, Selector, State, StateStore as _,
+    Backoff, Claim, Cursor, Error, Failure, JobId, KeyMode, Lease, Level, LogLine, LogStore as _,
+    NewJob, Page, Query, QueueStore as _, Reschedule, Retry, Selector, State, StateStore as _,
 };
 use kvjob::kv::{self, Key};
 use kvjob_tests::{Fixture, Space};
@@ -61,6 +61,9 @@ impl Side {
             Some((key, false)) => job.key(key.to_string()),
             None => job,
         };
+        if wish.key.is_some() {
+            job = job.key_mode(KeyMode::ALL[usize::from(wish.mode)]);
+        }
         job.priority(wish.priority)
             .max_attempts(wish.attempts)
             .run_at(wish.delay.map(|delay| self.f.in_seconds(delay)))
@@ -191,6 +194,11 @@ impl Side {
             Op::Cancel(..) | Op::Retry(..) | Op::Purge(_) | Op::DequeueNext | Op::Dequeue(_) => {
                 self.administer(op).await
             }
+            Op::Remove(..)
+            | Op::CompleteByHand(_)
+            | Op::FailByHand(..)
+            | Op::Reschedule(..)
+            | Op::Unlock(_) => self.by_hand(op).await,
             Op::Canceled
             | Op::List(_)
             | Op::Lookup(..)
@@ -269,6 +277,43 @@ impl Side {
         }
     }
 
+    /// What is done to jobs by name.
+    async fn by_hand(&self, op: &Op) -> Answer {
+        let jobs = &self.f.jobs;
+        let ids = |numbers: &[usize]| -> Vec<JobId> {
+            numbers.iter().map(|number| self.id(*number)).collect()
+        };
+        match op {
+            Op::Remove(key, tenant) => {
+                let tenant = if *tenant { "acme" } else { "" };
+                self.answer(jobs.remove_job(tenant, &key.to_string()).await)
+            }
+            Op::FailByHand(numbers, long) => {
+                let reason = long.then(|| "r".repeat(1500));
+                let failed = jobs.fail_jobs(&ids(numbers), reason.as_deref()).await;
+                self.answer(failed)
+            }
+            Op::Reschedule(numbers, to) => {
+                let to = Reschedule::new()
+                    .run_at(to.delay.map(|delay| self.f.in_seconds(delay)))
+                    .priority(to.priority)
+                    .attempts(to.attempts)
+                    .max_attempts(to.max_attempts);
+                self.answer(jobs.reschedule_jobs(&ids(numbers), to).await)
+            }
+            Op::Unlock(names) => {
+                let names: Vec<String> = names.iter().map(|n| format!("worker-{n}")).collect();
+                let unlocked = jobs.force_unlock(&names).await;
+                self.answer(unlocked.map(|mut jobs| {
+                    jobs.sort_by_key(|job| job.id);
+                    jobs
+                }))
+            }
+            Op::CompleteByHand(numbers) => self.answer(jobs.complete_jobs(&ids(numbers)).await),
+            _ => Self::nothing(),
+        }
+    }
+
     /// What is done with records that were put aside.
     async fn tidy(&self, op: &Op) -> Answer {
         let jobs = &self.f.jobs;
@@ -335,7 +380,7 @@ impl Side {
 }
 
 /// The text without the digits behind each of these words.
-pub fn without_digits(text: &str, words: &str) -> String {
+fn without_digits(text: &str, words: &str) -> String {
     let mut parts = text.split(words);
     let first = parts.next().unwrap_or_default().to_owned();
     parts.fold(first, |text, part| {
