@@ -2,6 +2,8 @@
 //! second. Afterwards every job has been completed once, nobody held a job while another's lease
 //! of it lived, and what the dead had begun was taken over.
 //!
+//! Others add jobs under the same keys: see `keyed`.
+//!
 //! `KVJOB_JOBS` says how many jobs there are (20,000 where not said).
 
 #![cfg(feature = "servers")]
@@ -14,6 +16,7 @@
 )]
 
 mod journal;
+mod keyed;
 mod process;
 
 use std::process::Child;

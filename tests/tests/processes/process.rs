@@ -45,14 +45,24 @@ impl Orders {
         let url = words.next()?;
         Some(Self { name, journal, url })
     }
+
+    /// Where the jobs are.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
 }
 
 /// Starts one.
 pub(crate) fn start(url: &str, name: &str, journals: &Path) -> Child {
+    start_as("process", url, name, journals)
+}
+
+/// Starts one that runs nothing but this test.
+pub(crate) fn start_as(test: &str, url: &str, name: &str, journals: &Path) -> Child {
     let program = std::env::current_exe().unwrap();
     let mut command = Command::new(program);
     command
-        .args(["process", "--exact", "--nocapture"])
+        .args([test, "--exact", "--nocapture"])
         .env(ORDERS, format!("{name} {} {url}", journals.display()))
         .stdin(Stdio::null())
         .stdout(Stdio::null());
