@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kvjob::job::{
-    Claim, Enqueued, Error, KvStore, NewJob, Options, Query, QueueStore as _, Receipt,
-    StateStore as _, Store as _,
+    Claim, Done, Enqueued, Error, KeyMode, KvStore, NewJob, Options, Query, QueueStore as _,
+    Receipt, StateStore as _, Store as _,
 };
 use kvjob::kv::{self, ErrorKind, Store as _};
 use kvjob::testkit::ManualClock;
@@ -162,6 +162,32 @@ async fn a_transaction_sees_its_own_jobs() {
         let outcome = shop.order(8, |jobs, tx| enqueue(jobs, tx, mail("x").key("order/7")));
         assert_eq!(outcome.await.unwrap().0.job.id, first.job.id);
         assert_eq!(shop.close().await, (2, 2));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_job_is_replaced_with_the_order_or_not_at_all() {
+    within(async {
+        let shop = Shop::open().await;
+        let first = shop.jobs.enqueue(mail("ada").key("order/7")).await.unwrap();
+        let large = "large ".repeat(1000);
+        let replacing = mail(&large).key("order/7").key_mode(KeyMode::Replace);
+        let job = replacing.clone();
+        let outcome = shop.order(7, |jobs, tx| {
+            enqueue(jobs, tx, job)?;
+            Err::<(), _>(kv::Error::new(ErrorKind::Backend, "out of books"))
+        });
+        outcome.await.unwrap_err();
+        let kept = shop.jobs.get(first.job.id).await.unwrap();
+        assert_eq!(kept.unwrap(), first.job);
+        let outcome = shop.order(8, |jobs, tx| enqueue(jobs, tx, replacing));
+        let (enqueued, receipt) = outcome.await.unwrap();
+        receipt.committed().await;
+        assert_eq!(enqueued.done, Done::Replaced);
+        let claimed = shop.jobs.claim(Claim::new("postman")).await.unwrap().jobs;
+        assert_eq!(claimed[0].job.payload.parse::<String>().unwrap(), large);
+        assert_eq!(shop.close().await, (1, 1));
     })
     .await;
 }

@@ -9,8 +9,8 @@ use super::super::keys::KeySpace;
 use super::super::plan::{Entry, WorkerRecord};
 use super::super::scheme::Scheme;
 use super::super::{
-    CheckEvent, Claim, Claimed, Failure, JobId, KvStore, NewJob, Options, QueueStore as _, Retry,
-    State, StateStore as _,
+    CheckEvent, Claim, Claimed, Failure, JobId, KeyMode, KvStore, NewJob, Options, QueueStore as _,
+    Retry, State, StateStore as _,
 };
 use super::{Damage, Finding};
 use crate::clock::{Clock as _, SystemClock, Timestamp};
@@ -259,6 +259,35 @@ async fn a_key_that_names_a_job_without_it_is_given_back() {
     b.mends(&[Damage::CorruptEntry]).await;
     let again = b.jobs.enqueue(job().key("k")).await.unwrap();
     assert_eq!((again.job.id, again.is_new), (mine, false));
+}
+
+#[tokio::test]
+async fn a_key_that_a_removed_job_still_has_is_freed() {
+    let b = Bench::new().await;
+    b.add(job().key("k")).await;
+    let key = b.keys.unique("", "k");
+    let value = b.value(&key).await;
+    b.jobs.remove_job("", "k").await.unwrap();
+    assert!(b.check(false).await.is_empty());
+    b.set(key, value).await;
+    b.mends(&[Damage::Stale]).await;
+    assert!(b.jobs.enqueue(job().key("k")).await.unwrap().is_new);
+}
+
+#[tokio::test]
+async fn the_arguments_of_a_replaced_job_are_looked_for_where_they_are() {
+    let b = Bench::new().await;
+    let large = |text: &str| NewJob::new("t", &text.repeat(700)).unwrap().key("k");
+    let id = b.add(large("a")).await;
+    let old = b.value(&b.keys.payload(id)).await;
+    b.add(large("b").key_mode(KeyMode::Replace)).await;
+    assert!(b.check(false).await.is_empty());
+    // What was replaced is nobody's.
+    b.set(b.keys.payload(id), old).await;
+    b.mends(&[Damage::Stale]).await;
+    let new = b.header(id).await.payload_key(&b.keys, id).unwrap();
+    b.remove(new).await;
+    b.mends(&[Damage::PayloadMissing]).await;
 }
 
 #[tokio::test]
