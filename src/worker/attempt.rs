@@ -28,7 +28,9 @@ pub(super) async fn run(shared: Arc<Shared>, job: Job, held: Held) -> Option<Err
             let started = shared.clock.monotonic();
             let (answer, why) = handle(&shared, handler, &job, &held, started).await;
             let elapsed = shared.clock.monotonic().saturating_sub(started);
-            (elapsed, meaning(answer, why, job.timeout))
+            let ending = meaning(answer, why, job.timeout);
+            tell(&shared, &job, &ending, elapsed);
+            (elapsed, ending)
         }
         // It came too late to be begun, or is of a task that was not asked for.
         _ => (Duration::ZERO, Ending::GiveBack),
@@ -62,7 +64,7 @@ async fn handle(
             stronger = held.stronger_than(why) => why = stronger,
             answer = &mut running => break Some(answer),
             () = shared.sleep_until(limit) => {
-                if why != Why::No {
+                if why > Why::Stopping {
                     break None;
                 }
                 why = Why::TimedOut;
@@ -72,6 +74,9 @@ async fn handle(
         }
         if why >= Why::StopNow {
             break last_word(&mut running).await;
+        }
+        if why == Why::Stopping {
+            continue;
         }
         let grace = shared.clock.monotonic().checked_add(shared.grace);
         limit = limit.into_iter().chain(grace).min();
@@ -103,7 +108,9 @@ fn meaning(answer: Answer, why: Why, timeout: Option<Duration>) -> Ending {
         }
         (Some(Ok(Outcome::Snooze(until))), _) => return Ending::Snooze(until),
         (Some(Err(panic)), _) => Some(format!("panicked: {}", message(&*panic))),
-        (_, Why::StopNow) => return Ending::GiveBack,
+        (Some(Ok(Outcome::Retry(_))), Why::Stopping) | (_, Why::StopNow) => {
+            return Ending::GiveBack;
+        }
         (Some(Ok(Outcome::Retry(error))), _) => Some(error),
         (None, _) => None,
     };
@@ -117,8 +124,31 @@ fn meaning(answer: Answer, why: Why, timeout: Option<Duration>) -> Ending {
             let error = error.unwrap_or_else(|| "the handler did not stop and was dropped".into());
             Failure::new(format!("canceled: {error}"))
         }
-        Why::No | Why::StopNow | Why::Lost => Failure::new(error.unwrap_or_default()),
+        Why::No | Why::Stopping | Why::StopNow | Why::Lost => {
+            Failure::new(error.unwrap_or_default())
+        }
     })
+}
+
+/// Says what the handler made of it, before it is recorded.
+fn tell(shared: &Shared, job: &Job, ending: &Ending, elapsed: Duration) {
+    let (id, task, attempt) = (job.id, &job.lane.task, job.attempts);
+    match ending {
+        Ending::Complete | Ending::Snooze(_) => shared.emit(|| Event::Succeeded {
+            id,
+            task: task.clone(),
+            attempt,
+            elapsed,
+        }),
+        Ending::Fail(failure) => shared.emit(|| Event::Errored {
+            id,
+            task: task.clone(),
+            attempt,
+            error: failure.error.clone(),
+            elapsed,
+        }),
+        Ending::GiveBack | Ending::Lost => {}
+    }
 }
 
 /// What a panic says.

@@ -51,6 +51,9 @@ pub struct Builder {
     lease: Duration,
     poll: Duration,
     grace: Duration,
+    shutdown_grace: Duration,
+    max_store_errors: Option<u32>,
+    handle_signals: bool,
     handlers: Vec<(String, Arc<dyn Handler>)>,
     fallback: Option<Arc<dyn Handler>>,
 }
@@ -65,6 +68,9 @@ impl Builder {
             lease: Claim::DEFAULT_LEASE,
             poll: Duration::from_secs(2),
             grace: Duration::from_secs(5),
+            shutdown_grace: Duration::from_secs(30),
+            max_store_errors: None,
+            handle_signals: true,
             handlers: Vec::new(),
             fallback: None,
         }
@@ -101,6 +107,33 @@ impl Builder {
     /// How long a handler may go on after its job timed out or was canceled; 5 s where not said.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
+        self
+    }
+
+    /// How long what runs may go on after the worker was told to stop, before the tokens of
+    /// [`Context::cancelled`](super::Context::cancelled) fire; 30 s where not said. A handler that
+    /// then asks for a retry has its job given back, the attempt not counted; one that does not
+    /// listen goes on to its end, or until it is told to stop at once.
+    pub fn shutdown_grace(mut self, grace: Duration) -> Self {
+        self.shutdown_grace = grace;
+        self
+    }
+
+    /// After how many failures of the store in a row to answer a claim the worker ends with the
+    /// error, at least 1. Where not said, [`run`](Worker::run) tries for ever, ever less often, and
+    /// [`run_once`](Worker::run_once) five times.
+    pub fn max_store_errors(mut self, errors: u32) -> Self {
+        self.max_store_errors = Some(errors.max(1));
+        self
+    }
+
+    /// Whether it listens to the signals that ask a process to end (Ctrl-C; on Unix also SIGTERM)
+    /// while it runs: the first is a [`stop`](super::Control::stop), a second one a
+    /// [`stop_now`](super::Control::stop_now). On where not said. Turn it off where the program
+    /// has its own ideas of signals, and use a [`Control`](super::Control). It needs a tokio
+    /// runtime with I/O enabled. A process that has listened once no longer dies of them by itself.
+    pub fn handle_signals(mut self, handle: bool) -> Self {
+        self.handle_signals = handle;
         self
     }
 
@@ -143,10 +176,13 @@ impl Builder {
                 store: self.store,
                 clock,
                 name,
-                concurrency: self.concurrency,
+                concurrency: watch::Sender::new(self.concurrency),
                 lease: self.lease,
                 poll: self.poll,
                 grace: self.grace,
+                shutdown_grace: self.shutdown_grace,
+                max_store_errors: self.max_store_errors,
+                handle_signals: self.handle_signals,
                 handlers,
                 fallback: self.fallback,
                 tasks,

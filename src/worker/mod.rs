@@ -28,6 +28,24 @@
 //! asks for a [`Retry`](Outcome::Retry), that is put down to the interruption: a time-out, a
 //! cancellation, or a job given back.
 //!
+//! # Metrics
+//!
+//! Through the [`metrics`](::metrics) facade, for whoever installs a recorder; each has the label
+//! `task`.
+//!
+//! | counter | what |
+//! |---|---|
+//! | `kvjob_jobs_queued_total` | jobs this process added |
+//! | `kvjob_jobs_claimed_total` | attempts its workers took |
+//! | `kvjob_jobs_completed_total`, `..failed_total`, `..timed_out_total`, `..canceled_total` | jobs that ended so under them |
+//! | `kvjob_jobs_retried_total` | attempts that failed, with another to follow |
+//! | `kvjob_jobs_snoozed_total` | attempts put off |
+//!
+//! | histogram, seconds | what |
+//! |---|---|
+//! | `kvjob_job_pickup_seconds` | from when a job was due to its claim |
+//! | `kvjob_job_duration_seconds` | how long handlers took |
+//!
 //! # An example
 //!
 //! ```
@@ -64,9 +82,11 @@ mod event;
 mod handler;
 mod heartbeat;
 mod leases;
+mod metrics;
 mod record;
 mod run;
 mod shared;
+mod signals;
 
 use std::fmt;
 use std::sync::Arc;
@@ -95,7 +115,7 @@ impl Worker {
 
     /// What stops it, from anywhere, also before it runs.
     pub fn control(&self) -> Control {
-        Control::new(self.shared.stop.clone())
+        Control::new(self.shared.stop.clone(), self.shared.concurrency.clone())
     }
 
     /// What happens from now on. A listener that falls more than 1024 events behind is told
@@ -105,7 +125,8 @@ impl Worker {
         self.shared.events.subscribe()
     }
 
-    /// Works until it is stopped by its [`Control`]. If the future is dropped, its handlers are
+    /// Works until it is stopped by its [`Control`], or by a
+    /// [signal](Builder::handle_signals). If the future is dropped, its handlers are
     /// dropped with it, and their jobs run again when their leases have ended.
     ///
     /// # Errors
@@ -131,7 +152,7 @@ impl fmt::Debug for Worker {
         f.debug_struct("Worker")
             .field("name", &self.shared.name)
             .field("tasks", &self.shared.tasks)
-            .field("concurrency", &self.shared.concurrency)
+            .field("concurrency", &*self.shared.concurrency.borrow())
             .finish_non_exhaustive()
     }
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::Event;
 use super::leases::{Held, Why};
 use super::shared::{Shared, Verdict, verdict};
+use super::{Event, metrics};
 use crate::clock::Timestamp;
 use crate::job::{Error, Failure, Job, Lease, Result, State};
 
@@ -135,6 +135,17 @@ fn recorded(shared: &Shared, job: &Job, ending: &Ending, state: State, elapsed: 
         Ending::Fail(failure) => Some(failure.error.clone()),
         _ => None,
     };
+    if let Some(error) = &error
+        && matches!(state, State::Failed | State::TimedOut)
+    {
+        shared.emit(|| Event::Failed {
+            id,
+            task: job.lane.task.clone(),
+            attempt: job.attempts,
+            error: error.clone(),
+        });
+    }
+    metrics::ended(&job.lane.task, state, error.is_some(), elapsed);
     if let Some(error) = &error {
         tracing::warn!(%state, error, ?elapsed, "the attempt failed");
     } else {

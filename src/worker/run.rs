@@ -11,7 +11,7 @@ use tracing::Instrument as _;
 use super::control::Stop;
 use super::leases::Why;
 use super::shared::{Shared, Verdict, changed, verdict};
-use super::{Event, attempt, cancel, heartbeat};
+use super::{Event, attempt, cancel, heartbeat, metrics, signals};
 use crate::clock::Timestamp;
 use crate::job::{Claim, Claimed, Claims, Error, Result};
 
@@ -31,16 +31,24 @@ pub(super) enum Until {
 /// Claims and runs jobs and keeps their leases alive, until it is stopped.
 pub(super) async fn run(shared: Arc<Shared>, until: Until) -> Result<()> {
     let span = tracing::info_span!("worker", name = shared.name);
+    let worker = || shared.name.clone();
+    shared.emit(|| Event::WorkerStarted { worker: worker() });
     let mut work = Loop::new(shared.clone(), until);
-    async {
+    let result = async {
         tokio::select! {
             result = work.run() => result,
             never = heartbeat::keep(&shared) => match never {},
             never = cancel::listen(&shared) => match never {},
+            never = signals::listen(&shared) => match never {},
         }
     }
     .instrument(span)
-    .await
+    .await;
+    shared.emit(|| Event::WorkerStopped {
+        worker: worker(),
+        error: result.as_ref().err().map(ToString::to_string),
+    });
+    result
 }
 
 /// A claim under way.
@@ -64,6 +72,8 @@ struct Loop {
     failures: u32,
     /// Why to end, once nothing runs any more.
     end: Option<Result<()>>,
+    /// When the tokens of what runs fire, once it was asked to stop; in monotonic time.
+    patient_until: Option<Duration>,
 }
 
 impl Loop {
@@ -76,11 +86,13 @@ impl Loop {
             next: Duration::ZERO,
             failures: 0,
             end: None,
+            patient_until: None,
         }
     }
 
     async fn run(&mut self) -> Result<()> {
         let mut stop = self.shared.stop.subscribe();
+        let mut concurrency = self.shared.concurrency.subscribe();
         let mut activity = self.shared.store.activity();
         loop {
             let asked_to = *stop.borrow_and_update();
@@ -88,7 +100,9 @@ impl Loop {
                 self.shared.leases.raise_all(Why::StopNow);
             }
             if asked_to >= Stop::Finish && self.end.is_none() {
-                self.end = Some(Ok(()));
+                self.finish(Ok(()));
+                let now = self.shared.clock.monotonic();
+                self.patient_until = now.checked_add(self.shared.shutdown_grace);
             }
             // To leave at once, a claim under way is dropped: its jobs go back by themselves.
             let may_leave = self.claiming.is_none() || asked_to == Stop::Now;
@@ -101,7 +115,7 @@ impl Loop {
 
             let may_claim = self.end.is_none()
                 && self.claiming.is_none()
-                && self.tasks.len() < self.shared.concurrency;
+                && self.tasks.len() < *concurrency.borrow_and_update();
             if may_claim && self.next <= self.shared.clock.monotonic() {
                 activity.mark_unchanged();
                 self.claim();
@@ -125,7 +139,12 @@ impl Loop {
                 }
                 () = changed(&mut activity), if listen => self.next = Duration::ZERO,
                 () = self.shared.sleep_until(wake) => {}
+                () = self.shared.sleep_until(self.patient_until) => {
+                    self.patient_until = None;
+                    self.shared.leases.raise_all(Why::Stopping);
+                }
                 _ = stop.changed() => {}
+                _ = concurrency.changed() => {}
             }
         }
     }
@@ -133,7 +152,8 @@ impl Loop {
     /// Asks for as many jobs as there are free slots.
     fn claim(&mut self) {
         let shared = &self.shared;
-        let free = shared.concurrency.saturating_sub(self.tasks.len());
+        let free = shared.concurrency.borrow().saturating_sub(self.tasks.len());
+        shared.emit(|| Event::ClaimStarted { max: free });
         let mut claim = Claim::new(&shared.name).max(free).lease(shared.lease);
         if let Some(tasks) = &shared.tasks {
             claim = claim.tasks(tasks);
@@ -149,6 +169,7 @@ impl Loop {
     fn claimed(&mut self, claims: Claims, asked: Duration, idle: bool) {
         self.failures = 0;
         if claims.jobs.is_empty() {
+            self.shared.emit(|| Event::ClaimEmpty);
             self.next = self.when_due(claims.next_due);
             let overdue = claims
                 .next_due
@@ -158,11 +179,13 @@ impl Loop {
                 if !idle {
                     self.next = Duration::ZERO;
                 } else if self.end.is_none() && !overdue {
-                    self.end = Some(Ok(()));
+                    self.finish(Ok(()));
                 }
             }
             return;
         }
+        let jobs = claims.jobs.len();
+        self.shared.emit(|| Event::Claimed { jobs });
         // More may be due: only an empty answer says that nothing is.
         self.next = Duration::ZERO;
         for claimed in claims.jobs {
@@ -172,6 +195,7 @@ impl Loop {
 
     fn start(&mut self, claimed: Claimed, asked: Duration) {
         let Claimed { job, lease } = claimed;
+        metrics::claimed(&job);
         let shared = self.shared.clone();
         let deadline = asked.saturating_add(shared.lease);
         let held = shared.leases.hold(lease, deadline);
@@ -194,7 +218,9 @@ impl Loop {
         self.shared.emit(|| Event::ClaimFailed {
             error: error.to_string(),
         });
-        let tries_over = self.until == Until::NothingDue && self.failures >= TRIES_ONCE;
+        let once = (self.until == Until::NothingDue).then_some(TRIES_ONCE);
+        let most = self.shared.max_store_errors.or(once);
+        let tries_over = most.is_some_and(|most| self.failures >= most);
         if tries_over || matches!(verdict(&error), Verdict::Refused | Verdict::Over) {
             self.fail(error);
         }
@@ -217,8 +243,18 @@ impl Loop {
     /// The store will not come back: end with this once nothing runs.
     fn fail(&mut self, error: Error) {
         if !matches!(self.end, Some(Err(_))) {
-            self.end = Some(Err(error));
+            self.finish(Err(error));
         }
+    }
+
+    /// Claims no more, and ends with this once nothing runs.
+    fn finish(&mut self, end: Result<()>) {
+        if self.end.is_none() {
+            self.shared.emit(|| Event::WorkerStopping {
+                worker: self.shared.name.clone(),
+            });
+        }
+        self.end = Some(end);
     }
 
     /// When to look again: when the next scheduled job is due, but not later than a poll.

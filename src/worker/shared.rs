@@ -18,10 +18,14 @@ pub(super) struct Shared {
     pub(super) store: Arc<dyn job::Store>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) name: String,
-    pub(super) concurrency: usize,
+    pub(super) concurrency: watch::Sender<usize>,
     pub(super) lease: Duration,
     pub(super) poll: Duration,
     pub(super) grace: Duration,
+    pub(super) shutdown_grace: Duration,
+    /// How often in a row the store may fail to answer a claim.
+    pub(super) max_store_errors: Option<u32>,
+    pub(super) handle_signals: bool,
     pub(super) handlers: HashMap<String, Arc<dyn Handler>>,
     pub(super) fallback: Option<Arc<dyn Handler>>,
     /// The tasks to claim; `None` for all.

@@ -105,6 +105,7 @@ impl Working {
         let processors = std::thread::available_parallelism();
         let concurrency = args.jobs.or(processors.ok()).map_or(1, Into::into);
         let worker = Worker::builder(store.jobs.clone())
+            .handle_signals(false)
             .concurrency(concurrency)
             .fallback(Exec::new(&args.exec, guard))
             .build()?;

@@ -111,6 +111,14 @@ impl Drop for Delivery<'_> {
     }
 }
 
+/// For whoever installed a recorder; see [`crate::worker`].
+fn count_queued(enqueued: &Enqueued) {
+    if enqueued.is_new {
+        let task = enqueued.job.lane.task.clone();
+        metrics::counter!("kvjob_jobs_queued_total", "task" => task).increment(1);
+    }
+}
+
 fn check_lease(lease: Duration) -> Result<()> {
     if lease.is_zero() {
         return Err(Error::invalid(
@@ -125,7 +133,9 @@ fn check_lease(lease: Duration) -> Result<()> {
 impl QueueStore for KvStore {
     async fn enqueue(&self, job: NewJob) -> Result<Enqueued> {
         let operation = self.enqueue_operation(job)?;
-        self.run(operation).await
+        let enqueued = self.run(operation).await?;
+        count_queued(&enqueued);
+        Ok(enqueued)
     }
 
     async fn enqueue_many(&self, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>> {
@@ -133,7 +143,9 @@ impl QueueStore for KvStore {
             .into_iter()
             .map(|job| self.enqueue_operation(job))
             .collect::<Result<_>>()?;
-        self.run_all(operations).await
+        let enqueued = self.run_all(operations).await?;
+        enqueued.iter().for_each(count_queued);
+        Ok(enqueued)
     }
 
     async fn claim(&self, claim: Claim) -> Result<Claims> {

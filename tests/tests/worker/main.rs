@@ -9,13 +9,18 @@
 )]
 
 mod ends;
+mod events;
 mod faulty;
 mod interrupting;
 mod leases;
+mod metrics;
+mod misbehaving;
 mod once;
 mod options;
 mod outages;
 mod recording;
+mod resizing;
+mod signals;
 mod stopping;
 mod support;
 mod taking;
