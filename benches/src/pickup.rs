@@ -51,10 +51,10 @@ async fn pick_up(options: &Options, backend: Backend, by_other: bool) -> Result<
     } else {
         store.clone()
     };
-    let (begun, mut begins) = mpsc::unbounded_channel();
+    let (tells, mut begins) = mpsc::unbounded_channel();
     let worker = Worker::builder(Arc::new(store)).handle_signals(false);
     let worker = worker.handler("send-mail", move |_| {
-        let sent = begun.send(Instant::now());
+        let sent = tells.send(Instant::now());
         async move { sent.map_err(|_| "nobody listens") }
     });
     let worker = worker.build()?;
