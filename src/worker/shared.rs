@@ -89,7 +89,10 @@ pub(super) enum Verdict {
 pub(super) fn verdict(error: &job::Error) -> Verdict {
     match error {
         job::Error::Stopped => Verdict::Over,
-        job::Error::Invalid { .. } | job::Error::Copy { .. } => Verdict::Refused,
+        job::Error::Invalid { .. }
+        | job::Error::Copy { .. }
+        | job::Error::UnknownJob { .. }
+        | job::Error::WaitTimedOut { .. } => Verdict::Refused,
         job::Error::LeaseLost { .. } => Verdict::Stuck,
         job::Error::Store(error) => match error.kind() {
             ErrorKind::Closed => Verdict::Over,
