@@ -7,8 +7,9 @@ use std::time::Duration;
 use tokio::sync::{broadcast, watch};
 
 use super::control::Stop;
+use super::extract::DataMap;
 use super::leases::Leases;
-use super::{Event, Handler};
+use super::{Event, Route};
 use crate::clock::Clock;
 use crate::job;
 use crate::kv::ErrorKind;
@@ -22,8 +23,11 @@ pub(super) struct Shared {
     pub(super) lease: Duration,
     pub(super) poll: Duration,
     pub(super) grace: Duration,
-    pub(super) handlers: HashMap<String, Arc<dyn Handler>>,
-    pub(super) fallback: Option<Arc<dyn Handler>>,
+    /// How long an attempt may take whose job and task do not say.
+    pub(super) timeout: Option<Duration>,
+    pub(super) handlers: HashMap<String, Registered>,
+    pub(super) fallback: Option<Registered>,
+    pub(super) data: DataMap,
     /// The tasks to claim; `None` for all.
     pub(super) tasks: Option<Vec<String>>,
     pub(super) events: broadcast::Sender<Event>,
@@ -31,8 +35,16 @@ pub(super) struct Shared {
     pub(super) leases: Arc<Leases>,
 }
 
+/// What runs the jobs of a task.
+#[derive(Clone)]
+pub(super) struct Registered {
+    pub(super) route: Route,
+    /// How long an attempt may take whose job does not say.
+    pub(super) timeout: Option<Duration>,
+}
+
 impl Shared {
-    pub(super) fn handler(&self, task: &str) -> Option<&Arc<dyn Handler>> {
+    pub(super) fn handler(&self, task: &str) -> Option<&Registered> {
         self.handlers.get(task).or(self.fallback.as_ref())
     }
 

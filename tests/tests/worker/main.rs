@@ -20,3 +20,4 @@ mod stopping;
 mod support;
 mod taking;
 mod together;
+mod typed;
