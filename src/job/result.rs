@@ -1,9 +1,11 @@
 //! How a job ended.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Error, Job, JobId, Payload, Result, State};
 
 /// How a job ended, as [`wait`](super::ResultStore::wait) tells it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Ended {
     /// The job.
