@@ -28,7 +28,7 @@ Examples:
 
 Exit status: 0 all is well; 1 some jobs failed, or some of what was named is not there;
 2 a mistake in the arguments, or the store failed; 3 `check` found what is not mended;
-130 stopped by a signal.")]
+4 `wait` waited in vain; 130 stopped by a signal.")]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -53,6 +53,7 @@ pub(crate) enum Command {
     Enqueue(Enqueue),
     List(List),
     Show(Show),
+    Wait(Wait),
     Stats(Stats),
     Retry(Retry),
     Cancel(Cancel),
@@ -230,6 +231,27 @@ With --json it is one object: {\"job\", \"history\", \"logs\"}.")]
 pub(crate) struct Show {
     /// The job.
     pub(crate) id: JobId,
+}
+
+/// Wait until a job has ended, and print the value it completed with.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kvjob wait 0197a2c4-7c1e-7d3a-9b6e-3f2a1c5d8e90
+  kvjob wait ID --timeout 30s | jq .pages
+  kvjob wait ID --json
+
+The value is JSON; a job that completed without one prints nothing. With --json it is one object:
+{\"id\", \"state\", \"result\", \"error\"}.
+
+Exit status: 0 the job completed; 1 it ended otherwise, or there is no such job; 4 it had not
+ended in time, and goes on; 2 a mistake in the arguments, or the store failed.")]
+pub(crate) struct Wait {
+    /// The job.
+    pub(crate) id: JobId,
+    /// How long to wait [default: as long as it takes].
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub(crate) timeout: Option<Duration>,
 }
 
 /// Count the jobs by state and task, and report what could not be read.

@@ -418,6 +418,7 @@ fn every_command_has_help_with_examples() {
         "enqueue",
         "list",
         "show",
+        "wait",
         "stats",
         "retry",
         "cancel",

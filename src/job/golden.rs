@@ -102,6 +102,8 @@ fn sample() -> Header {
         }),
         cancel_requested: true,
         arguments: Arguments::Inline(r#"{"to":"ada"}"#.into()),
+        result: Some(Arguments::Inline("42".into())),
+        traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into()),
         created_at: 1_795_249_800_000_000,
         started_at: Some(1_795_249_800_000_001),
         ended_at: None,
@@ -122,6 +124,8 @@ fn the_bytes_of_records_do_not_change() {
     let stored = Header {
         phase: Phase::Deleting,
         arguments: Arguments::Stored { bytes: 513 },
+        result: Some(Arguments::Stored { bytes: 514 }),
+        traceparent: None,
         backoff: Backoff::Default,
         holder: None,
         ended_at: Some(-1),
@@ -200,6 +204,7 @@ fn the_bytes_of_keys_do_not_change() {
         ("key-quarantined", keys.quarantine(&keys.job(id), 0xfa)),
         ("key-retention", keys.retention()),
         ("key-removal", keys.removal(id)),
+        ("key-result", keys.result(id)),
     ];
     // As it was before it had a hash; such keys are still read.
     let quarantined = hex(keys.quarantine(&keys.job(id), 0xfa).as_bytes());

@@ -16,6 +16,7 @@
 //! | log | id, time, writer | a log line |
 //! | signal | incarnation, id | nothing: cancel requests |
 //! | quarantine | a copy of the key, hash of key and value | a record that could not be read |
+//! | result | id | a value that is too large for the header, as JSON |
 //! | retention | | how far the [sweep](super::ops::sweep) has come |
 //! | retention | id | nothing: jobs whose removal was begun |
 //! | format | | the format's version |
@@ -52,11 +53,13 @@ pub(crate) enum Space {
     Signal = 14,
     Quarantine = 15,
     Retention = 16,
+    // 17 is kept for `cron`, the schedules.
+    Result = 18,
 }
 
 impl Space {
     /// Every space there is.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Format,
         Self::Job,
         Self::Payload,
@@ -70,6 +73,7 @@ impl Space {
         Self::Signal,
         Self::Quarantine,
         Self::Retention,
+        Self::Result,
     ];
 }
 
@@ -165,7 +169,7 @@ impl KeySpace {
         })
     }
 
-    /// The job whose payload, history or log lies under a key. What follows the id is not looked
+    /// The job whose payload, result, history or log lies under a key. What follows the id is not looked
     /// at.
     pub(crate) fn owner(&self, space: Space, key: &Key) -> Result<JobId> {
         let prefix = self.prefix(space);
@@ -177,6 +181,10 @@ impl KeySpace {
 
     pub(crate) fn payload(&self, id: JobId) -> Key {
         self.of_job(Space::Payload, id).finish().into()
+    }
+
+    pub(crate) fn result(&self, id: JobId) -> Key {
+        self.of_job(Space::Result, id).finish().into()
     }
 
     pub(crate) fn ready_all(&self) -> Key {

@@ -139,6 +139,7 @@ pub struct Claims {
 pub struct Failure {
     pub(crate) error: String,
     pub(crate) timed_out: bool,
+    pub(crate) canceled: bool,
     pub(crate) retry: Retry,
 }
 
@@ -161,6 +162,7 @@ impl Failure {
         Self {
             error: error.into(),
             timed_out: false,
+            canceled: false,
             retry: Retry::Backoff,
         }
     }
@@ -171,6 +173,14 @@ impl Failure {
         Self {
             timed_out: true,
             ..Self::new(error)
+        }
+    }
+
+    /// An attempt that found that the job is not to be done: it ends as [`State::Canceled`].
+    pub fn canceled(reason: impl Into<String>) -> Self {
+        Self {
+            canceled: true,
+            ..Self::new(reason)
         }
     }
 

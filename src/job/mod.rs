@@ -13,6 +13,7 @@ mod format;
 mod golden;
 mod header;
 mod id;
+mod jobs;
 mod keys;
 mod kv_store;
 mod lease;
@@ -25,10 +26,12 @@ mod place;
 mod plan;
 mod quarantined;
 mod query;
+mod result;
 mod retention;
 mod scheme;
 mod stats;
 mod store;
+mod task;
 mod transition;
 
 pub use backoff::Backoff;
@@ -36,6 +39,7 @@ pub use check::{CheckEvent, Checked, Damage, Finding};
 pub use copy::{Copied, Copying, Existing, Namespace, Stage, read_dump};
 pub use error::{Error, Result};
 pub use id::{JobId, ParseJobIdError};
+pub use jobs::{Add, Jobs};
 pub use kv_store::{DEFAULT_NAMESPACE, KvStore, Options, Receipt};
 pub use lease::{Beat, Claim, Claimed, Claims, Failure, Lease, Outcome, Retry, Selector};
 pub use log::{Level, LogLine};
@@ -48,6 +52,8 @@ pub use quarantined::{
     ParseQuarantineIdError, QuarantineId, Quarantined, QuarantinedRecord, Released,
 };
 pub use query::{Cursor, LogQuery, Page, Query};
+pub use result::Ended;
 pub use retention::Retention;
 pub use stats::Stats;
-pub use store::{LogStore, QueueStore, StateStore, Store};
+pub use store::{LogStore, QueueStore, ResultStore, StateStore, Store};
+pub use task::Task;

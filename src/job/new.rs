@@ -37,6 +37,7 @@ pub struct NewJob {
     pub(crate) backoff: Backoff,
     pub(crate) timeout: Option<Duration>,
     pub(crate) key: Option<NewKey>,
+    pub(crate) traceparent: Option<String>,
 }
 
 /// A job key to be stored.
@@ -69,6 +70,7 @@ impl NewJob {
             backoff: Backoff::default(),
             timeout: None,
             key: None,
+            traceparent: None,
         }
     }
 
@@ -129,6 +131,16 @@ impl NewJob {
         self
     }
 
+    /// Where it stands in a distributed trace: the `traceparent` of
+    /// [W3C trace context](https://www.w3.org/TR/trace-context/#traceparent-header), such as
+    /// `00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01`. It is handed on to whoever runs
+    /// the job.
+    #[must_use]
+    pub fn traceparent(mut self, traceparent: impl Into<Option<String>>) -> Self {
+        self.traceparent = traceparent.into();
+        self
+    }
+
     /// A tenant of its own: claims may ask for one tenant's jobs, job keys are a tenant's own.
     #[must_use]
     pub fn tenant(mut self, tenant: impl Into<String>) -> Self {
@@ -162,6 +174,15 @@ impl NewJob {
         if let Some(key) = &self.key {
             check_text("job key", &key.text, 1, MAX_KEY)?;
         }
+        if let Some(traceparent) = &self.traceparent
+            && !is_traceparent(traceparent)
+        {
+            let start: String = traceparent.chars().take(64).collect();
+            return Err(Error::invalid(
+                "bad-traceparent",
+                format!("{start:?} is no traceparent such as 00-<32 hex digits>-<16>-01"),
+            ));
+        }
         if self.max_attempts == 0 {
             return Err(Error::invalid(
                 "max-attempts-zero",
@@ -179,6 +200,27 @@ impl NewJob {
         }
         Ok(self)
     }
+}
+
+/// Whether it is a `traceparent` as W3C trace context has it in version 00: four fields of lower-case
+/// hexadecimal digits, of which neither the trace nor the parent is all zeros.
+fn is_traceparent(text: &str) -> bool {
+    let fields: Vec<&str> = text.split('-').collect();
+    let [version, trace, parent, flags] = fields.as_slice() else {
+        return false;
+    };
+    let is_hex = |field: &str, digits| {
+        field.len() == digits
+            && field
+                .bytes()
+                .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let is_id = |field: &str, digits| is_hex(field, digits) && field.bytes().any(|b| b != b'0');
+    is_hex(version, 2)
+        && *version != "ff"
+        && is_id(trace, 32)
+        && is_id(parent, 16)
+        && is_hex(flags, 2)
 }
 
 /// Refuses texts that are too short, too long, or hold control characters.

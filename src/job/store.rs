@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::{
-    Beat, Claim, Claims, Cursor, Enqueued, Failure, Job, JobId, Lease, Level, LogLine, LogQuery,
-    NewJob, Outcome, Page, QuarantineId, Quarantined, QuarantinedRecord, Query, Released, Result,
-    Selector, Stats, Step,
+    Beat, Claim, Claims, Cursor, Ended, Enqueued, Failure, Job, JobId, Lease, Level, LogLine,
+    LogQuery, NewJob, Outcome, Page, Payload, QuarantineId, Quarantined, QuarantinedRecord, Query,
+    Released, Result, Selector, Stats, Step,
 };
 use crate::clock::Timestamp;
 use crate::kv::Health;
@@ -54,6 +54,14 @@ pub trait QueueStore: Send + Sync {
     /// # Errors
     /// [`LeaseLost`](super::Error::LeaseLost), or what the store says.
     async fn complete(&self, lease: &Lease) -> Result<()>;
+
+    /// The job is done, with this result, which is stored in the same commit and kept as long as
+    /// the job: see [`ResultStore`].
+    ///
+    /// # Errors
+    /// As [`complete`](Self::complete); [`Invalid`](super::Error::Invalid) (`result-too-large`) if
+    /// it is larger than a payload may be: nothing was changed then.
+    async fn complete_with(&self, lease: &Lease, result: Payload) -> Result<()>;
 
     /// The attempt failed: the job waits for the next one, or is final.
     ///
@@ -222,9 +230,31 @@ pub trait LogStore: Send + Sync {
     async fn logs(&self, query: &LogQuery) -> Result<Page<LogLine>>;
 }
 
+/// How jobs ended, for those who wait for it.
+#[async_trait]
+pub trait ResultStore: Send + Sync {
+    /// The value a job completed with. `None` if it has none, has not completed, or is not there.
+    ///
+    /// # Errors
+    /// As [`get`](StateStore::get).
+    async fn result(&self, id: JobId) -> Result<Option<Payload>>;
+
+    /// Waits until a job has ended, in whichever process, but no longer than `timeout`, and says
+    /// how. One that has ended already is answered at once.
+    ///
+    /// A job that is removed meanwhile ends as [`Removed`](super::State::Removed): so does, where
+    /// completed jobs are not kept at all, one that completes.
+    ///
+    /// # Errors
+    /// [`UnknownJob`](super::Error::UnknownJob) if there is no such job,
+    /// [`WaitTimedOut`](super::Error::WaitTimedOut) if it has not ended by then, which changes
+    /// nothing for it; or what the store says, if trying again would not help.
+    async fn wait(&self, id: JobId, timeout: Duration) -> Result<Ended>;
+}
+
 /// A job store: all of the above, and its own life.
 #[async_trait]
-pub trait Store: QueueStore + StateStore + LogStore + Debug + 'static {
+pub trait Store: QueueStore + StateStore + LogStore + ResultStore + Debug + 'static {
     /// What the store below is called, such as `redb`.
     fn name(&self) -> &str;
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::header::{self, Arguments, Header, MAX_REASON, Phase, StoredStep, shortened};
+use super::header::{self, Header, MAX_REASON, Phase, StoredStep, shortened};
 use super::log::Level;
 use super::plan::{Context, Effect, View};
 use super::{Error, Job, JobId, Lease, Outcome, Result, State, ops, place, retention};
@@ -77,18 +77,22 @@ pub(crate) fn write(
     Ok(())
 }
 
-/// The job as its users see it, with its arguments.
+/// The job as its users see it, with its arguments and its result.
 pub(crate) async fn to_job(
     cx: &Context<'_>,
     view: &mut View<'_>,
     id: JobId,
     header: &Header,
 ) -> Result<Job> {
-    let stored = match header.arguments {
-        Arguments::Inline(_) => None,
-        Arguments::Stored { .. } => view.get(&cx.keys.payload(id)).await?,
+    let payload = match header.payload_stored() {
+        true => view.get(&cx.keys.payload(id)).await?,
+        false => None,
     };
-    header.to_job(id, stored.as_deref(), cx.now)
+    let result = match header.result_stored() {
+        true => view.get(&cx.keys.result(id)).await?,
+        false => None,
+    };
+    header.to_job(id, payload.as_deref(), result.as_deref(), cx.now)
 }
 
 /// The header of a job whose lease the caller states (rule 1).

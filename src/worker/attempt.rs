@@ -11,7 +11,7 @@ use futures::FutureExt as _;
 use super::leases::{Held, Why};
 use super::record::{self, Ending};
 use super::shared::Shared;
-use super::{Context, Event, Handler, Outcome};
+use super::{Context, Event, Outcome, Route};
 use crate::job::{Error, Failure, Job, Retry};
 
 /// Runs an attempt and records how it ended. The answer says why the store will not come back, if
@@ -26,9 +26,11 @@ pub(super) async fn run(shared: Arc<Shared>, job: Job, held: Held) -> Option<Err
                 attempt: job.attempts,
             });
             let started = shared.clock.monotonic();
-            let (answer, why) = handle(&shared, handler, &job, &held, started).await;
+            let timeout = job.timeout.or(handler.timeout).or(shared.timeout);
+            let attempt = (started, timeout);
+            let (answer, why) = handle(&shared, &handler.route, &job, &held, attempt).await;
             let elapsed = shared.clock.monotonic().saturating_sub(started);
-            let ending = meaning(answer, why, job.timeout);
+            let ending = meaning(answer, why, timeout);
             tell(&shared, &job, &ending, elapsed);
             (elapsed, ending)
         }
@@ -45,19 +47,16 @@ type Running<'a> = Pin<Box<dyn Future<Output = Result<Outcome, Panic>> + Send + 
 
 /// Runs the handler until it returns or has to be dropped, and says why it was to stop.
 async fn handle(
-    shared: &Shared,
-    handler: &Arc<dyn Handler>,
+    shared: &Arc<Shared>,
+    route: &Route,
     job: &Job,
     held: &Held,
-    started: Duration,
+    (started, timeout): (Duration, Option<Duration>),
 ) -> (Answer, Why) {
-    let context = Context::new(job.clone(), shared.store.clone(), held.token().clone());
-    let mut running: Running<'_> =
-        Box::pin(AssertUnwindSafe(async { handler.handle(context).await }).catch_unwind());
+    let context = Context::new(job.clone(), Arc::clone(shared), held.token().clone());
+    let mut running: Running<'_> = Box::pin(AssertUnwindSafe(route.run(context)).catch_unwind());
     let mut why = Why::No;
-    let mut limit = job
-        .timeout
-        .map(|timeout| started.checked_add(timeout).unwrap_or(Duration::MAX));
+    let mut limit = timeout.map(|timeout| started.checked_add(timeout).unwrap_or(Duration::MAX));
     let answer = loop {
         tokio::select! {
             biased;
@@ -102,16 +101,20 @@ async fn last_word(running: &mut Running<'_>) -> Answer {
 fn meaning(answer: Answer, why: Why, timeout: Option<Duration>) -> Ending {
     let error = match (answer, why) {
         (_, Why::Lost) => return Ending::Lost,
-        (Some(Ok(Outcome::Complete)), _) => return Ending::Complete,
+        (Some(Ok(Outcome::Complete)), _) => return Ending::Complete(None),
+        (Some(Ok(Outcome::CompleteWith(result))), _) => return Ending::Complete(Some(result)),
         (Some(Ok(Outcome::Fail(error))), _) => {
             return Ending::Fail(Failure::new(error).retry(Retry::Never));
         }
+        (Some(Ok(Outcome::Cancel(reason))), _) => return Ending::Fail(Failure::canceled(reason)),
         (Some(Ok(Outcome::Snooze(until))), _) => return Ending::Snooze(until),
         (Some(Err(panic)), _) => Some(format!("panicked: {}", message(&*panic))),
-        (Some(Ok(Outcome::Retry(_))), Why::Stopping) | (_, Why::StopNow) => {
-            return Ending::GiveBack;
+        (Some(Ok(Outcome::Retry(_) | Outcome::RetryAfter(..))), Why::Stopping)
+        | (_, Why::StopNow) => return Ending::GiveBack,
+        (Some(Ok(Outcome::RetryAfter(error, after))), Why::No) => {
+            return Ending::Fail(Failure::new(error).retry(Retry::After(after)));
         }
-        (Some(Ok(Outcome::Retry(error))), _) => Some(error),
+        (Some(Ok(Outcome::Retry(error) | Outcome::RetryAfter(error, _))), _) => Some(error),
         (None, _) => None,
     };
     Ending::Fail(match why {
@@ -134,7 +137,7 @@ fn meaning(answer: Answer, why: Why, timeout: Option<Duration>) -> Ending {
 fn tell(shared: &Shared, job: &Job, ending: &Ending, elapsed: Duration) {
     let (id, task, attempt) = (job.id, &job.lane.task, job.attempts);
     match ending {
-        Ending::Complete | Ending::Snooze(_) => shared.emit(|| Event::Succeeded {
+        Ending::Complete(_) | Ending::Snooze(_) => shared.emit(|| Event::Succeeded {
             id,
             task: task.clone(),
             attempt,

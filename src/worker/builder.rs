@@ -6,13 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{broadcast, watch};
+use tower_layer::Layer;
+use tower_service::Service;
 
 use super::control::Stop;
+use super::extract::{self, DataMap, Need};
 use super::leases::Leases;
-use super::shared::Shared;
-use super::{Handler, Worker};
+use super::shared::{Registered, Shared};
+use super::{BoxError, Context, Handler, IntoOutcome, Route, TaskHandler, Worker};
 use crate::clock::{Clock, SystemClock};
-use crate::job::{self, Claim, Error};
+use crate::job::{self, Claim, Error, Task};
 
 /// The shortest lease: one below it would be all heartbeats.
 const SHORTEST_LEASE: Duration = Duration::from_secs(1);
@@ -54,8 +57,12 @@ pub struct Builder {
     shutdown_grace: Duration,
     max_store_errors: Option<u32>,
     handle_signals: bool,
-    handlers: Vec<(String, Arc<dyn Handler>)>,
-    fallback: Option<Arc<dyn Handler>>,
+    timeout: Option<Duration>,
+    handlers: Vec<(String, Registered)>,
+    fallback: Option<Registered>,
+    layers: Vec<Box<dyn Fn(Route) -> Route + Send + Sync>>,
+    data: DataMap,
+    needs: Vec<Need>,
 }
 
 impl Builder {
@@ -71,8 +78,12 @@ impl Builder {
             shutdown_grace: Duration::from_secs(30),
             max_store_errors: None,
             handle_signals: true,
+            timeout: None,
             handlers: Vec::new(),
             fallback: None,
+            layers: Vec::new(),
+            data: DataMap::default(),
+            needs: Vec::new(),
         }
     }
 
@@ -144,15 +155,79 @@ impl Builder {
     }
 
     /// What runs the jobs of a task. Only tasks with a handler are claimed.
-    pub fn handler(mut self, task: impl Into<String>, handler: impl Handler) -> Self {
-        self.handlers.push((task.into(), Arc::new(handler)));
+    pub fn handler(self, task: impl Into<String>, handler: impl Handler) -> Self {
+        self.service(task, Route::of_handler(handler))
+    }
+
+    /// What runs the jobs of the task whose payload its first argument is: see [`TaskHandler`].
+    pub fn register<H: TaskHandler<Args>, Args>(mut self, handler: H) -> Self {
+        self.needs.extend(H::needs());
+        let registered = Registered {
+            route: handler.into_route(),
+            timeout: H::Task::TIMEOUT,
+        };
+        self.handlers.push((H::Task::NAME.to_owned(), registered));
+        self
+    }
+
+    /// A tower service that runs the jobs of a task: see [`Route`].
+    pub fn service<S>(mut self, task: impl Into<String>, service: S) -> Self
+    where
+        S: Service<Context, Response: IntoOutcome, Error: Into<BoxError>, Future: Send>,
+        S: Clone + Send + Sync + 'static,
+    {
+        let registered = Registered {
+            route: Route::new(service),
+            timeout: None,
+        };
+        self.handlers.push((task.into(), registered));
+        self
+    }
+
+    /// A tower layer around each handler of this worker: a limit, a time-out, a span. The layer
+    /// that is added last sees an attempt first. Around one handler alone:
+    /// [`TaskHandler::layer`].
+    ///
+    /// ```
+    /// # fn example(builder: kvjob::worker::Builder) {
+    /// use tower::limit::GlobalConcurrencyLimitLayer;
+    ///
+    /// // However many tasks there are, two attempts at a time.
+    /// builder.concurrency(8).layer(GlobalConcurrencyLimitLayer::new(2));
+    /// # }
+    /// ```
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<Route> + Send + Sync + 'static,
+        L::Service: Service<Context, Response: IntoOutcome, Error: Into<BoxError>, Future: Send>,
+        L::Service: Clone + Send + Sync + 'static,
+    {
+        let layer = move |route| Route::new(layer.layer(route));
+        self.layers.push(Box::new(layer));
+        self
+    }
+
+    /// What handlers share, for those that ask for [`Data`](super::Data) of this type. Another of
+    /// the same type takes its place.
+    pub fn data<T: Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.data.insert(value);
+        self
+    }
+
+    /// How long an attempt may take where neither its job nor its [`Task`] says; any time where
+    /// not said.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
         self
     }
 
     /// What runs the jobs of all tasks without a handler of their own. All tasks are claimed
     /// then.
     pub fn fallback(mut self, handler: impl Handler) -> Self {
-        self.fallback = Some(Arc::new(handler));
+        self.fallback = Some(Registered {
+            route: Route::of_handler(handler),
+            timeout: None,
+        });
         self
     }
 
@@ -160,14 +235,20 @@ impl Builder {
     ///
     /// # Errors
     /// [`Invalid`](Error::Invalid): `no-handler`, `duplicate-handler`, `concurrency-zero`,
-    /// `lease-too-short`, `poll-too-short`.
+    /// `lease-too-short`, `poll-too-short`; `missing-data` if a handler asks for
+    /// [data](Self::data) that was not given.
     pub fn build(self) -> job::Result<Worker> {
         let handlers = self.check()?;
+        let fallback = self.fallback.map(|one| one.under(&self.layers));
+        let handlers = handlers
+            .into_iter()
+            .map(|(task, one)| (task, one.under(&self.layers)))
+            .collect::<HashMap<_, _>>();
         let clock = self.clock;
         let name = self
             .name
             .unwrap_or_else(|| format!("worker-{}-{:08x}", std::process::id(), clock.random()));
-        let tasks = match self.fallback {
+        let tasks = match fallback {
             Some(_) => None,
             None => Some(handlers.keys().cloned().collect()),
         };
@@ -183,8 +264,10 @@ impl Builder {
                 shutdown_grace: self.shutdown_grace,
                 max_store_errors: self.max_store_errors,
                 handle_signals: self.handle_signals,
+                timeout: self.timeout,
                 handlers,
-                fallback: self.fallback,
+                fallback,
+                data: self.data,
                 tasks,
                 events: broadcast::Sender::new(EVENTS),
                 stop: watch::Sender::new(Stop::No),
@@ -193,7 +276,7 @@ impl Builder {
         })
     }
 
-    fn check(&self) -> job::Result<HashMap<String, Arc<dyn Handler>>> {
+    fn check(&self) -> job::Result<HashMap<String, Registered>> {
         if self.handlers.is_empty() && self.fallback.is_none() {
             return Err(Error::invalid(
                 "no-handler",
@@ -216,6 +299,19 @@ impl Builder {
         shortest("lease-too-short", "lease", self.lease, SHORTEST_LEASE)?;
         shortest("poll-too-short", "poll", self.poll, SHORTEST_POLL)?;
 
+        let lacks = |need: &&Need| !self.data.has(need);
+        let mut missing: Vec<&str> = self
+            .needs
+            .iter()
+            .filter(lacks)
+            .map(|need| need.name)
+            .collect();
+        missing.sort_unstable();
+        missing.dedup();
+        if !missing.is_empty() {
+            return Err(extract::missing(&missing));
+        }
+
         let mut handlers = HashMap::new();
         for (task, handler) in &self.handlers {
             if handlers.insert(task.clone(), handler.clone()).is_some() {
@@ -226,6 +322,14 @@ impl Builder {
             }
         }
         Ok(handlers)
+    }
+}
+
+impl Registered {
+    /// The same with these layers around it, the last one outermost.
+    fn under(self, layers: &[Box<dyn Fn(Route) -> Route + Send + Sync>]) -> Self {
+        let route = layers.iter().fold(self.route, |route, layer| layer(route));
+        Self { route, ..self }
     }
 }
 

@@ -23,9 +23,8 @@
 //! awaits. A handler that blocks its thread cannot be interrupted: use
 //! [`spawn_blocking`](tokio::task::spawn_blocking), and let the blocking part look at the token.
 //!
-//! What an interrupted handler still answers is taken at its word if that is
-//! [`Complete`](Outcome::Complete), [`Fail`](Outcome::Fail) or [`Snooze`](Outcome::Snooze). If it
-//! asks for a [`Retry`](Outcome::Retry), that is put down to the interruption: a time-out, a
+//! What an interrupted handler still answers is taken at its word unless it asks for a
+//! [`Retry`](Outcome::Retry): that is put down to the interruption: a time-out, a
 //! cancellation, or a job given back.
 //!
 //! # Metrics
@@ -79,14 +78,17 @@ mod cancel;
 mod context;
 mod control;
 mod event;
+mod extract;
 mod handler;
 mod heartbeat;
 mod leases;
 mod metrics;
 mod record;
+mod route;
 mod run;
 mod shared;
 mod signals;
+mod typed;
 
 use std::fmt;
 use std::sync::Arc;
@@ -97,7 +99,10 @@ pub use builder::Builder;
 pub use context::Context;
 pub use control::Control;
 pub use event::Event;
-pub use handler::{Handler, IntoOutcome, Outcome};
+pub use extract::{Attempt, Data, FromContext, Need, WorkerName};
+pub use handler::{Handler, IntoOutcome, Json, Outcome};
+pub use route::{BoxError, Route};
+pub use typed::{Layered, TaskHandler};
 
 use crate::job;
 use shared::Shared;

@@ -7,8 +7,9 @@ use std::time::Duration;
 use tokio::sync::{broadcast, watch};
 
 use super::control::Stop;
+use super::extract::DataMap;
 use super::leases::Leases;
-use super::{Event, Handler};
+use super::{Event, Route};
 use crate::clock::Clock;
 use crate::job;
 use crate::kv::ErrorKind;
@@ -26,8 +27,11 @@ pub(super) struct Shared {
     /// How often in a row the store may fail to answer a claim.
     pub(super) max_store_errors: Option<u32>,
     pub(super) handle_signals: bool,
-    pub(super) handlers: HashMap<String, Arc<dyn Handler>>,
-    pub(super) fallback: Option<Arc<dyn Handler>>,
+    /// How long an attempt may take whose job and task do not say.
+    pub(super) timeout: Option<Duration>,
+    pub(super) handlers: HashMap<String, Registered>,
+    pub(super) fallback: Option<Registered>,
+    pub(super) data: DataMap,
     /// The tasks to claim; `None` for all.
     pub(super) tasks: Option<Vec<String>>,
     pub(super) events: broadcast::Sender<Event>,
@@ -35,8 +39,16 @@ pub(super) struct Shared {
     pub(super) leases: Arc<Leases>,
 }
 
+/// What runs the jobs of a task.
+#[derive(Clone)]
+pub(super) struct Registered {
+    pub(super) route: Route,
+    /// How long an attempt may take whose job does not say.
+    pub(super) timeout: Option<Duration>,
+}
+
 impl Shared {
-    pub(super) fn handler(&self, task: &str) -> Option<&Arc<dyn Handler>> {
+    pub(super) fn handler(&self, task: &str) -> Option<&Registered> {
         self.handlers.get(task).or(self.fallback.as_ref())
     }
 
@@ -93,7 +105,10 @@ pub(super) enum Verdict {
 pub(super) fn verdict(error: &job::Error) -> Verdict {
     match error {
         job::Error::Stopped => Verdict::Over,
-        job::Error::Invalid { .. } | job::Error::Copy { .. } => Verdict::Refused,
+        job::Error::Invalid { .. }
+        | job::Error::Copy { .. }
+        | job::Error::UnknownJob { .. }
+        | job::Error::WaitTimedOut { .. } => Verdict::Refused,
         job::Error::LeaseLost { .. } => Verdict::Stuck,
         job::Error::Store(error) => match error.kind() {
             ErrorKind::Closed => Verdict::Over,

@@ -72,6 +72,8 @@ pub enum Space {
     Quarantine = 15,
     /// How far sweeps have come, and removals that were begun.
     Retention = 16,
+    /// Large results.
+    Result = 18,
 }
 
 impl fmt::Debug for Fixture {

@@ -15,6 +15,7 @@ mod retry;
 mod run;
 mod show;
 mod stats;
+mod wait;
 
 use std::io;
 use std::process::ExitCode;
@@ -25,6 +26,9 @@ use crate::exec;
 
 /// Some of what was asked for was not to be had, or some jobs failed.
 const NOT_ALL: u8 = 1;
+
+/// What was waited for did not happen in time.
+const NOT_IN_TIME: u8 = 4;
 
 /// It was stopped by a signal.
 const STOPPED: u8 = 130;
@@ -49,6 +53,7 @@ pub(crate) fn dispatch(args: Args) -> Result<ExitCode> {
             Command::Enqueue(args) => enqueue::run(&global, args).await,
             Command::List(args) => list::run(&global, args).await,
             Command::Show(args) => show::run(&global, &args).await,
+            Command::Wait(args) => wait::run(&global, &args).await,
             Command::Stats(_) => stats::run(&global).await,
             Command::Retry(args) => retry::run(&global, &args).await,
             Command::Cancel(args) => cancel::run(&global, &args).await,

@@ -124,7 +124,14 @@ fn fields(out: &mut Out, job: &Job) -> Result<()> {
     } else if let Some(ended) = job.ended_at {
         field("ended at", ended.to_string())?;
     }
-    field("payload", job.payload.as_str().to_owned())
+    if let Some(traceparent) = &job.traceparent {
+        field("traceparent", traceparent.clone())?;
+    }
+    field("payload", job.payload.as_str().to_owned())?;
+    match &job.result {
+        Some(result) => field("result", result.as_str().to_owned()),
+        None => Ok(()),
+    }
 }
 
 fn backoff(backoff: &Backoff) -> String {

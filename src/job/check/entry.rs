@@ -26,7 +26,9 @@ pub(in crate::job) async fn entry(
             Space::Ready | Space::Scheduled | Space::Attention | Space::Signal | Space::Retention,
         ) => entry.index(view, space).await,
         Some(Space::Unique) => entry.unique(view).await,
-        Some(Space::Payload | Space::History | Space::Log) => entry.satellite(view, space).await,
+        Some(Space::Payload | Space::Result | Space::History | Space::Log) => {
+            entry.satellite(view, space).await
+        }
         Some(Space::Worker) => entry.worker(view).await,
         Some(Space::Quarantine) => Ok(entry.quarantine()),
         Some(Space::Job) => Ok(entry.not_ours(&"no id of a job is in it")),
@@ -44,7 +46,7 @@ pub(in crate::job) fn job_of(rules: &Rules<'_>, space: Space, object: &Object) -
         Space::Signal => keys.signal_id(key),
         Space::Retention => keys.removal_id(key),
         Space::Job => keys.job_id(key),
-        Space::Payload | Space::History | Space::Log => keys.owner(space, key),
+        Space::Payload | Space::Result | Space::History | Space::Log => keys.owner(space, key),
         Space::Unique => match read::<Unique>(key, &object.value) {
             Read::Good(unique) => return Some(JobId::from_bytes(unique.id)),
             Read::TooNew | Read::Bad(_) => return None,
@@ -197,7 +199,7 @@ impl Entry<'_> {
         })
     }
 
-    /// Arguments, history and logs can be built from nothing: what nobody asks for is kept, in the
+    /// Arguments, results, history and logs can be built from nothing: what nobody asks for is kept, in the
     /// quarantine.
     async fn satellite(&self, view: &mut View<'_>, space: Option<Space>) -> Result<Verdict> {
         let Some(space) = space else {
@@ -215,7 +217,7 @@ impl Entry<'_> {
             return Ok(Verdict::Sound);
         }
         Ok(match space {
-            Space::Payload => {
+            Space::Payload | Space::Result => {
                 let asked = expect::key(self.rules.keys, space, id, &header);
                 if asked.as_ref() == Some(&self.object.key) {
                     Verdict::Sound

@@ -27,6 +27,7 @@ pub(super) fn key(keys: &KeySpace, space: Space, id: JobId, header: &Header) -> 
             Some(keys.unique(&unique.tenant, &unique.text))
         }
         Space::Payload if header.payload_stored() => Some(keys.payload(id)),
+        Space::Result if header.result_stored() => Some(keys.result(id)),
         _ => None,
     }
 }
@@ -35,7 +36,7 @@ pub(super) fn key(keys: &KeySpace, space: Space, id: JobId, header: &Header) -> 
 pub(super) fn is_required(space: Space) -> bool {
     matches!(
         space,
-        Space::Attention | Space::Signal | Space::Unique | Space::Payload
+        Space::Attention | Space::Signal | Space::Unique | Space::Payload | Space::Result
     )
 }
 

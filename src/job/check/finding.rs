@@ -31,6 +31,10 @@ pub enum Damage {
     PayloadMissing,
     /// A job's arguments are not what was stored.
     CorruptPayload,
+    /// The value that a job completed with is gone.
+    ResultMissing,
+    /// The value that a job completed with is not what was stored.
+    CorruptResult,
     /// A job key would let a second job in.
     KeyMissing,
     /// A job's key belongs to another job.
@@ -79,6 +83,8 @@ impl Damage {
             Self::AttentionMissing => "attention-missing",
             Self::PayloadMissing => "payload-missing",
             Self::CorruptPayload => "corrupt-payload",
+            Self::ResultMissing => "result-missing",
+            Self::CorruptResult => "corrupt-result",
             Self::KeyMissing => "key-missing",
             Self::KeyTaken => "key-taken",
             Self::HistoryGap => "history-gap",
@@ -175,6 +181,8 @@ mod tests {
             Damage::AttentionMissing,
             Damage::PayloadMissing,
             Damage::CorruptPayload,
+            Damage::ResultMissing,
+            Damage::CorruptResult,
             Damage::KeyMissing,
             Damage::KeyTaken,
             Damage::HistoryGap,

@@ -92,6 +92,7 @@ pub(in crate::job) async fn job(
             Fix::Release,
         );
     }
+    job.result(view).await?;
     job.required(view).await?;
     job.unique(view).await?;
     let chunks = match chunks {
@@ -186,6 +187,40 @@ impl Job<'_> {
                 self.found(Damage::CorruptPayload, key, message, lost);
             }
         }
+        Ok(())
+    }
+
+    /// A result cannot be built from anything. Without it, its job has none.
+    async fn result(&mut self, view: &mut View<'_>) -> Result<()> {
+        let bytes = match &self.header.result {
+            None => return Ok(()),
+            Some(Arguments::Inline(text)) => {
+                if let Some(reason) = not_json(text.as_bytes()) {
+                    let message = format!("the job's result is {reason}");
+                    let key = self.object.key.clone();
+                    self.found(Damage::CorruptResult, key, message, Fix::LoseResult);
+                }
+                return Ok(());
+            }
+            Some(Arguments::Stored { bytes }) => *bytes,
+        };
+        let key = self.rules.keys.result(self.id);
+        let mut wrong = None;
+        for value in self.values(view, &key).await? {
+            let Some(reason) = unfit(&value, bytes) else {
+                return Ok(());
+            };
+            wrong = Some(reason);
+        }
+        let (damage, message) = match wrong {
+            None => (Damage::ResultMissing, "the job's result is gone".to_owned()),
+            Some(reason) => {
+                let message = format!("the job's result is {reason}");
+                (Damage::CorruptResult, message)
+            }
+        };
+        // What stands there then belongs to nobody, and is told of and put aside as such.
+        self.found(damage, key, message, Fix::LoseResult);
         Ok(())
     }
 

@@ -176,6 +176,10 @@ impl Mender<'_, '_, '_> {
                 header.key = None;
                 "without a key now"
             }
+            Fix::LoseResult => {
+                header.result = None;
+                "without a result now"
+            }
             Fix::CountFrom(next) => {
                 header.history.next = *next;
                 "counted anew"

@@ -91,6 +91,8 @@ pub(in crate::job) enum Fix {
     End,
     /// A job's key belongs to another job.
     LoseKey,
+    /// A job's result is lost.
+    LoseResult,
     /// Steps are counted from here on.
     CountFrom(u32),
     /// Steps that are lost, first and last of each run, are replaced by notes that say so.

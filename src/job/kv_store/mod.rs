@@ -6,6 +6,7 @@
 //! | `commit` | what became of a commit whose answer is lost |
 //! | `request` | what callers send to it, and how they are answered |
 //! | `queue`, `state`, `logs` | the traits of a job store, one file each |
+//! | `wait` | how jobs ended, for those who wait for it |
 //! | `list` | the queue in claim order |
 //! | `within` | storing a job inside a transaction of the user's |
 //! | `check` | a walk over everything stored, and what is mended on the way |
@@ -23,6 +24,7 @@ mod queue;
 mod request;
 mod state;
 mod sweep;
+mod wait;
 mod within;
 
 use std::fmt;
@@ -39,6 +41,7 @@ use self::listener::Listener;
 use self::planner::{Memory, Planner};
 use self::request::{Request, Waiter};
 use self::sweep::Sweeper;
+use self::wait::Waits;
 use super::format::Format;
 use super::id::IdSource;
 use super::keys::KeySpace;
@@ -92,6 +95,7 @@ struct Inner {
     started: Mutex<bool>,
     sweeper: OnceLock<Sweeper>,
     listener: OnceLock<Listener>,
+    waits: Arc<Waits>,
 }
 
 impl fmt::Debug for KvStore {
@@ -153,6 +157,7 @@ impl KvStore {
         let (requests, received) = mpsc::channel(MOST_WAITING);
         let activity = watch::Sender::new(0);
         let stamps = Arc::new(Stamps::new(clock.random()));
+        let waits = Arc::new(Waits::default());
         let planner = Planner {
             store: Arc::clone(&store),
             keys: keys.clone(),
@@ -163,6 +168,7 @@ impl KvStore {
             retention: options.retention,
             activity: activity.clone(),
             requests: received,
+            waits: Arc::clone(&waits),
             memory: Memory::default(),
         };
         tokio::spawn(planner.run());
@@ -179,6 +185,7 @@ impl KvStore {
             started: Mutex::new(false),
             sweeper: OnceLock::new(),
             listener: OnceLock::new(),
+            waits,
         })))
     }
 

@@ -16,6 +16,7 @@ use super::super::ops::{Operation, abandon::Abandon, expire::Expire};
 use super::super::plan::{Context, Effect, Held, Lanes, Look, Plan, Stamps, View};
 use super::super::{Error, Result, Retention};
 use super::request::{Group, Request, Waiter};
+use super::wait::Waits;
 use crate::clock::Clock;
 use crate::kv::{self, Change, ErrorKind, Event, Key, Object, Ownership, Store};
 
@@ -50,6 +51,7 @@ pub(super) struct Planner {
     pub(super) retention: Retention,
     pub(super) activity: watch::Sender<u64>,
     pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) waits: Arc<Waits>,
     pub(super) memory: Memory,
 }
 
@@ -315,6 +317,7 @@ impl Planner {
 
     /// The group is committed: tells the process and the callers.
     fn answer(&mut self, group: Group, waiting: &mut Group, plan: Plan, got: Vec<Got>) {
+        self.waits.tell(&self.keys, &plan.changes);
         waiting.lines.extend(self.apply(plan.effects));
         self.memory.callers = group.len() + self.requests.len();
         for operation in group.operations {

@@ -27,29 +27,29 @@ use crate::job::ops::retry::RetryJob;
 use crate::job::ops::snooze::Snooze;
 use crate::job::{
     Beat, Claim, Claims, Cursor, Enqueued, Error, Failure, Job, JobId, Lease, NewJob, Outcome,
-    Page, QuarantineId, Query, QueueStore, Released, Result, Selector, State,
+    Page, Payload, QuarantineId, Query, QueueStore, Released, Result, Selector, State,
 };
 use crate::kv::Scan;
 
 /// Longest worker name, in bytes of UTF-8.
 const MAX_WORKER: usize = 128;
-/// What else an enqueue's commit may hold: the header and the keys.
+/// What else the commit of a payload or a result may hold: the header and the keys.
 const BESIDE_PAYLOAD: usize = 8 << 10;
 
 impl KvStore {
     pub(super) fn enqueue_operation(&self, job: NewJob) -> Result<Enqueue> {
-        let limits = self.0.store.limits();
-        let most = self
-            .0
-            .options
-            .max_payload
-            .min(limits.value_bytes)
-            .min(limits.commit_bytes.saturating_sub(BESIDE_PAYLOAD));
-        let job = job.checked(most)?;
+        let job = job.checked(self.max_payload())?;
         Ok(Enqueue {
             id: self.0.ids.next(self.clock()),
             job,
         })
+    }
+
+    /// The largest payload, and the largest result.
+    fn max_payload(&self) -> usize {
+        let limits = self.0.store.limits();
+        let most = self.0.options.max_payload.min(limits.value_bytes);
+        most.min(limits.commit_bytes.saturating_sub(BESIDE_PAYLOAD))
     }
 
     async fn claim_from_planner(&self, wanted: Wanted) -> Result<Got> {
@@ -185,7 +185,28 @@ impl QueueStore for KvStore {
     }
 
     async fn complete(&self, lease: &Lease) -> Result<()> {
-        self.run(Complete(lease.clone())).await
+        self.run(Complete {
+            lease: lease.clone(),
+            result: None,
+        })
+        .await
+    }
+
+    async fn complete_with(&self, lease: &Lease, result: Payload) -> Result<()> {
+        let (size, most) = (result.as_str().len(), self.max_payload());
+        if size > most {
+            return Err(Error::invalid(
+                "result-too-large",
+                format!(
+                    "a result of {size} bytes is over the limit of {most}: store it elsewhere and answer where it is"
+                ),
+            ));
+        }
+        self.run(Complete {
+            lease: lease.clone(),
+            result: Some(result),
+        })
+        .await
     }
 
     async fn fail(&self, lease: &Lease, failure: Failure) -> Result<Outcome> {

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::KvStore;
 use crate::clock::Timestamp;
-use crate::job::header::{self, Arguments, Header, StoredStep};
+use crate::job::header::{self, Header, StoredStep};
 use crate::job::keys::LATE;
 use crate::job::ops::quarantine::Record;
 use crate::job::{
@@ -19,7 +19,7 @@ pub(super) const PAGE: usize = 256;
 const MOST_LOOKED_AT: usize = 10_000;
 
 impl KvStore {
-    /// The jobs of these headers, with their arguments, in one trip; each may turn out to be
+    /// The jobs of these headers, with their arguments and results, in one trip; each may turn out to be
     /// unreadable.
     pub(super) async fn with_arguments(
         &self,
@@ -28,21 +28,26 @@ impl KvStore {
         let now = self.clock().now();
         let stored: Vec<Key> = found
             .iter()
-            .filter(|(_, header)| matches!(header.arguments, Arguments::Stored { .. }))
-            .map(|(id, _)| self.0.keys.payload(*id))
+            .flat_map(|(id, header)| {
+                let payload = header.payload_stored().then(|| self.0.keys.payload(*id));
+                let result = header.result_stored().then(|| self.0.keys.result(*id));
+                payload.into_iter().chain(result)
+            })
             .collect();
-        let mut payloads = if stored.is_empty() {
+        let mut values = if stored.is_empty() {
             Vec::new()
         } else {
             self.0.store.get_many(&stored).await?
         }
         .into_iter();
+        let mut next = |is_stored: bool| {
+            let object = is_stored.then(|| values.next().flatten()).flatten();
+            object.map(|object| object.value)
+        };
         let jobs = found.into_iter().map(|(id, header)| {
-            let payload = match header.arguments {
-                Arguments::Stored { .. } => payloads.next().flatten(),
-                Arguments::Inline(_) => None,
-            };
-            header.to_job(id, payload.as_ref().map(|object| &*object.value), now)
+            let payload = next(header.payload_stored());
+            let result = next(header.result_stored());
+            header.to_job(id, payload.as_deref(), result.as_deref(), now)
         });
         Ok(jobs.collect())
     }

@@ -111,6 +111,8 @@ impl Operation for Enqueue {
             holder: None,
             cancel_requested: false,
             arguments,
+            result: None,
+            traceparent: job.traceparent.clone(),
             created_at: cx.now.as_micros(),
             started_at: None,
             ended_at: None,
@@ -129,7 +131,7 @@ impl Operation for Enqueue {
         }
         let stored = header.payload_stored().then_some(text.as_bytes());
         let job = header
-            .to_job(id, stored, cx.now)
+            .to_job(id, stored, None, cx.now)
             .map_err(|error| match error {
                 // What was just built does read back.
                 Error::Store(error) => Error::Store(error.context("storing a new job")),

@@ -173,8 +173,9 @@ async fn foreign(
             best = Some((merit, index));
         }
     }
-    // Arguments are lost if the wrong ones are taken for them.
-    let in_doubt = space == Space::Payload && best.is_none_or(|(most, _)| most == 0);
+    // Arguments or a result are lost if the wrong ones are taken for them.
+    let satellite = matches!(space, Space::Payload | Space::Result);
+    let in_doubt = satellite && best.is_none_or(|(most, _)| most == 0);
     let best = best.map(|(_, index)| index);
     let job = rules.keys.job_id(key).ok();
     let others = values.into_iter().enumerate();
@@ -208,14 +209,18 @@ async fn merit(
             let read = Format::read("", key, &object.value).is_ok();
             u64::from(read || Unfinished::is(&object.value))
         }
-        Space::Payload => {
+        Space::Payload | Space::Result => {
             let Some(id) = check::job_of(rules, space, object) else {
                 return Ok(0);
             };
             let job = rules.keys.job(id);
             let header = view.get(&job).await?;
             let header = header.and_then(|value| Header::decode(&job, &value).ok());
-            let fits = |header: Header| check::unfit(&object.value, header.stored_bytes());
+            let bytes = |header: &Header| match space {
+                Space::Result => header.result_bytes(),
+                _ => header.stored_bytes(),
+            };
+            let fits = |header: Header| check::unfit(&object.value, bytes(&header));
             u64::from(header.is_some_and(|header| fits(header).is_none()))
         }
         space => {

@@ -8,9 +8,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use kvjob::clock::Timestamp;
 use kvjob::job::{
-    Beat, Claim, Claims, Cursor, Enqueued, Error, Failure, Job, JobId, Lease, Level, LogLine,
-    LogQuery, LogStore, NewJob, Outcome, Page, QuarantineId, Quarantined, QuarantinedRecord, Query,
-    QueueStore, Released, Result, Selector, StateStore, Stats, Step, Store,
+    Beat, Claim, Claims, Cursor, Ended, Enqueued, Error, Failure, Job, JobId, Lease, Level,
+    LogLine, LogQuery, LogStore, NewJob, Outcome, Page, Payload, QuarantineId, Quarantined,
+    QuarantinedRecord, Query, QueueStore, Released, Result, ResultStore, Selector, StateStore,
+    Stats, Step, Store,
 };
 use kvjob::kv::Health;
 use tokio::sync::{Semaphore, watch};
@@ -134,6 +135,11 @@ impl QueueStore for Faulty {
         self.call("complete", self.inner.complete(lease)).await
     }
 
+    async fn complete_with(&self, lease: &Lease, result: Payload) -> Result<()> {
+        self.call("complete", self.inner.complete_with(lease, result))
+            .await
+    }
+
     async fn fail(&self, lease: &Lease, failure: Failure) -> Result<Outcome> {
         self.call("fail", self.inner.fail(lease, failure)).await
     }
@@ -239,6 +245,17 @@ impl LogStore for Faulty {
 
     async fn logs(&self, query: &LogQuery) -> Result<Page<LogLine>> {
         self.inner.logs(query).await
+    }
+}
+
+#[async_trait]
+impl ResultStore for Faulty {
+    async fn result(&self, id: JobId) -> Result<Option<Payload>> {
+        self.inner.result(id).await
+    }
+
+    async fn wait(&self, id: JobId, timeout: Duration) -> Result<Ended> {
+        self.inner.wait(id, timeout).await
     }
 }
 

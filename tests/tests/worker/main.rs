@@ -25,3 +25,4 @@ mod stopping;
 mod support;
 mod taking;
 mod together;
+mod typed;
