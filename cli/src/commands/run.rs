@@ -55,7 +55,7 @@ pub(super) async fn run(global: &Global, args: Run) -> Result<ExitCode> {
     let progress = Progress::new();
     // From here on a signal stops in good order, also while the store opens.
     let signals = Signals::listen(progress.clone())?;
-    let store = Opened::open_keeping(global, Missing::Create, args.retention()).await?;
+    let store = Opened::hold(global, Missing::Create, args.retention()).await?;
     let started = Instant::now();
     let worked = Working::start(&args, &store, &signals, progress.clone());
     let worked = match worked {
