@@ -35,14 +35,48 @@ pub(crate) enum Missing {
 pub(crate) struct Opened {
     below: Arc<dyn kv::Store>,
     pub(crate) jobs: Arc<dyn job::Store>,
+    kv: KvStore,
     socket: Option<Socket>,
+}
+
+/// A store as it can be watched.
+pub(crate) enum Watched {
+    /// Its changes are seen, whoever makes them.
+    Live(Opened),
+    /// One process alone may have it, and none does but this one, which is not to keep it.
+    Idle(Opened),
 }
 
 impl Opened {
     /// To look at and steer, also while another process works it off.
     pub(crate) async fn open(global: &Global, missing: Missing) -> Result<Self> {
-        let (opened, _) = open_with(global, missing, reach, KvStore::open).await?;
-        Ok(opened)
+        open_with(global, missing, reach, KvStore::open).await
+    }
+
+    /// To watch it; as it stands, for a look changes nothing.
+    pub(crate) async fn watch(global: &Global) -> Result<Watched> {
+        let open = KvStore::open_to_check;
+        let opened = open_with(global, Missing::Refuse, reach, open).await?;
+        Ok(match opened.below.ownership() {
+            Ownership::Exclusive => Watched::Idle(opened),
+            _ => Watched::Live(opened),
+        })
+    }
+
+    /// To watch it through the process that holds it, if one does.
+    pub(crate) async fn watch_held(global: &Global) -> Result<Option<Self>> {
+        let url: StoreUrl = global.store.parse()?;
+        let Some(below) = join(&url).await? else {
+            return Ok(None);
+        };
+        let open = KvStore::open_to_check;
+        let opened = open_with(global, Missing::Refuse, async move |_| Ok(below), open).await?;
+        Ok(Some(opened))
+    }
+
+    /// What only a store of keys and values can do.
+    pub(crate) fn kv(&self) -> &KvStore {
+        &self.kv
     }
 
     /// To work it off, removing what is older than this; others reach it through this process if
@@ -53,24 +87,24 @@ impl Opened {
         retention: Retention,
     ) -> Result<Self> {
         let open = |below, options: Options| KvStore::open(below, options.retention(retention));
-        let (mut opened, jobs) = open_with(global, missing, open_alone, open).await?;
-        opened.listen(&global.store.parse()?, &jobs);
+        let mut opened = open_with(global, missing, open_alone, open).await?;
+        opened.listen(&global.store.parse()?);
         Ok(opened)
     }
 
     /// As it stands, to be checked.
-    pub(crate) async fn open_to_check(global: &Global) -> Result<(Self, KvStore)> {
+    pub(crate) async fn open_to_check(global: &Global) -> Result<Self> {
         open_with(global, Missing::Refuse, reach, KvStore::open_to_check).await
     }
 
     /// Lets others in, where this process keeps them out otherwise. Work goes on without.
-    fn listen(&mut self, url: &StoreUrl, jobs: &KvStore) {
+    fn listen(&mut self, url: &StoreUrl) {
         if self.below.ownership() != Ownership::Exclusive || !is_on_disk(url) {
             return;
         }
         match Socket::listen(Arc::clone(&self.below), path_beside(&url.path)) {
             Ok(socket) => {
-                jobs.hear(socket.writes());
+                self.kv.hear(socket.writes());
                 self.socket = Some(socket);
             }
             Err(error) => output::note(&format!(
@@ -178,7 +212,7 @@ async fn open_with(
     missing: Missing,
     get: impl AsyncFnOnce(&StoreUrl) -> Result<Arc<dyn kv::Store>>,
     open: impl AsyncFnOnce(Arc<dyn kv::Store>, Options) -> job::Result<KvStore>,
-) -> Result<(Opened, KvStore)> {
+) -> Result<Opened> {
     let url: StoreUrl = global.store.parse()?;
     if missing == Missing::Refuse {
         refuse_missing(&url)?;
@@ -191,15 +225,12 @@ async fn open_with(
     let error = match open(below.clone(), options).await {
         Ok(store) => {
             let jobs: Arc<dyn job::Store> = Arc::new(store.clone());
-            let socket = None;
-            return Ok((
-                Opened {
-                    below,
-                    jobs,
-                    socket,
-                },
-                store,
-            ));
+            return Ok(Opened {
+                below,
+                jobs,
+                kv: store,
+                socket: None,
+            });
         }
         Err(error) => error,
     };
@@ -226,14 +257,16 @@ async fn open_alone(url: &StoreUrl) -> Result<Arc<dyn kv::Store>> {
 
 /// Opens what the URL names, or reaches it through the process that holds it.
 async fn reach(url: &StoreUrl) -> Result<Arc<dyn kv::Store>> {
-    open_or(url, async || {
-        if !is_on_disk(url) {
-            return Ok(None);
-        }
-        let remote = Remote::connect(path_beside(&url.path)).await?;
-        Ok(remote.map(|remote| Arc::new(remote) as _))
-    })
-    .await
+    open_or(url, async || join(url).await).await
+}
+
+/// What is reached through the process that holds it, if one does and lets others in.
+async fn join(url: &StoreUrl) -> Result<Option<Arc<dyn kv::Store>>> {
+    if !is_on_disk(url) {
+        return Ok(None);
+    }
+    let remote = Remote::connect(path_beside(&url.path)).await?;
+    Ok(remote.map(|remote| Arc::new(remote) as _))
 }
 
 /// Opens what the URL names; where it is in use, what `instead` finds. It is asked for again for a

@@ -7,6 +7,7 @@ mod common;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
 
 use common::{Answer, Place, is_alive, signal, wait_for};
 
@@ -81,6 +82,57 @@ fn cancel_stops_a_command_that_another_process_runs() {
     assert!(answer.out.contains("1 canceled"), "{answer:?}");
     assert!(!is_alive(&shell));
     assert!(!place.path("go").exists());
+}
+
+/// Cancels one running job after the other. Nobody tells a worker that is not told: it would ask
+/// every two seconds, and each job begins just after it asked.
+fn cancel_each_as_it_runs(place: &Place, url: &str) {
+    const JOBS: usize = 6;
+    let lines = (0..JOBS).map(|n| format!("{{\"task\":\"t{n}\",\"payload\":0}}\n"));
+    place.write("jobs.jsonl", lines.collect::<String>());
+    let args = [
+        "run",
+        "jobs.jsonl",
+        "--exec",
+        BLOCK,
+        "-j",
+        "1",
+        "--store",
+        url,
+    ];
+    let child = place.command(&args).spawn().unwrap();
+    let mut took = Duration::ZERO;
+    for n in 0..JOBS {
+        let task = format!("t{n}");
+        let shell = pid(place, &task);
+        place.ok(&["cancel", "--task", &task, "--store", url]);
+        let canceled = Instant::now();
+        wait_for("the command to end", || (!is_alive(&shell)).then_some(()));
+        took += canceled.elapsed();
+    }
+    let answer = Answer::from(child);
+    assert!(answer.out.contains("6 canceled"), "{answer:?}");
+    assert!(took < Duration::from_secs(6), "{took:?}");
+}
+
+#[test]
+fn a_canceled_command_is_stopped_before_its_worker_would_ask() {
+    cancel_each_as_it_runs(&Place::new(), "redb:kvjob.redb");
+}
+
+#[cfg(feature = "sqlite")]
+#[test]
+fn a_canceled_command_is_stopped_before_its_worker_would_ask_on_a_shared_store() {
+    let place = Place::new();
+    cancel_each_as_it_runs(&place, "sqlite:kvjob.db?shared");
+    assert!(!place.path("kvjob.db.sock").exists());
+}
+
+#[cfg(feature = "sqlite")]
+#[test]
+fn any_store_that_one_process_holds_alone_is_steered() {
+    let place = Place::new();
+    cancel_each_as_it_runs(&place, "sqlite:kvjob.db");
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod check;
 mod copy;
 mod dump;
 mod enqueue;
+mod events;
 mod list;
 mod purge;
 mod quarantine;
@@ -14,7 +15,10 @@ mod restore;
 mod retry;
 mod run;
 mod show;
+mod signals;
 mod stats;
+mod watch;
+mod work;
 
 use std::io;
 use std::process::ExitCode;
@@ -46,6 +50,8 @@ pub(crate) fn dispatch(args: Args) -> Result<ExitCode> {
     runtime.block_on(async {
         match args.command {
             Command::Run(args) => run::run(&global, args).await,
+            Command::Work(args) => work::run(&global, &args).await,
+            Command::Watch(args) => watch::run(&global, &args).await,
             Command::Enqueue(args) => enqueue::run(&global, args).await,
             Command::List(args) => list::run(&global, args).await,
             Command::Show(args) => show::run(&global, &args).await,

@@ -7,6 +7,7 @@
 //! | `request` | what callers send to it, and how they are answered |
 //! | `queue`, `state`, `logs` | the traits of a job store, one file each |
 //! | `list` | the queue in claim order |
+//! | `glance` | a look of bounded cost, and what is seen to happen |
 //! | `within` | storing a job inside a transaction of the user's |
 //! | `check` | a walk over everything stored, and what is mended on the way |
 //! | `listener` | hearing of what other processes do |
@@ -14,6 +15,7 @@
 
 mod check;
 mod commit;
+mod glance;
 mod list;
 mod listener;
 mod logs;
