@@ -23,6 +23,8 @@ use crate::duration;
 Examples:
   kvjob run jobs.jsonl --exec ./do-it.sh        work off a file, 1 job a line
   kvjob enqueue send-mail '{\"to\":\"ada\"}'        add a job
+  kvjob work --exec ./do-it.sh                  work off what is added, until stopped
+  kvjob watch                                   see what happens
   kvjob list --state failed                     what went wrong
   kvjob show ID                                 one job, its history and its log
 
@@ -50,6 +52,8 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(Run),
+    Work(Work),
+    Watch(Watch),
     Enqueue(Enqueue),
     List(List),
     Show(Show),
@@ -146,6 +150,78 @@ impl Run {
             .completed(self.keep_completed)
             .failed(self.keep_failed)
     }
+}
+
+/// Work off the jobs of a store with a command, until stopped.
+///
+/// COMMAND is run as by `kvjob run`: by `sh -c` for each attempt, with the payload and a line end on
+/// its standard input, and the job's id, task and attempt in its environment. An exit status other
+/// than 0 is a failed attempt. The other commands look at the store and steer it
+/// meanwhile, also where one process alone may have it open.
+///
+/// Ctrl-C (or SIGTERM) finishes what runs and stops; again, and it is killed and given back.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kvjob work --exec ./do-it.sh -j 8
+  kvjob work --exec ./send-mail.sh --task send-mail --task send-sms
+  kvjob work --exec ./do-it.sh --keep-completed 7d --json >> work.jsonl
+
+With --json each event is a line of its own: {\"event\": \"started\" or \"ended\" or \"given_back\" or
+\"lease_lost\", \"id\", \"task\", \"attempt\", \"state\", \"error\", \"seconds\"}; the last line is the
+summary: {\"event\": \"stopped\", ...}.
+
+Exit status: 0 stopped, and all that ran is finished; 2 a mistake in the arguments, or the store
+failed; 130 stopped at once, and what ran is given back.")]
+pub(crate) struct Work {
+    /// What does a job.
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) exec: String,
+    /// How many run at a time [default: one a processor].
+    #[arg(short = 'j', long, value_name = "N")]
+    pub(crate) jobs: Option<NonZeroUsize>,
+    /// Only jobs of this task; may be given several times [default: of all].
+    #[arg(long)]
+    pub(crate) task: Vec<String>,
+    /// Remove jobs this long after they completed, at once for 0s [default: keep them].
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub(crate) keep_completed: Option<Duration>,
+    /// Remove jobs this long after they failed, timed out or were canceled [default: keep them].
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub(crate) keep_failed: Option<Duration>,
+}
+
+impl Work {
+    /// How long jobs are kept while this works.
+    pub(crate) fn retention(&self) -> Retention {
+        Retention::new()
+            .completed(self.keep_completed)
+            .failed(self.keep_failed)
+    }
+}
+
+/// Watch the queues and what happens to jobs, until stopped.
+///
+/// Each job that starts, ends or is to be tried again is a line; below them, on a terminal, stands
+/// how many jobs wait, run and ended badly, by task, once a second; elsewhere these counts are a line
+/// whenever they change. At most 1000 jobs of a state are counted: a + says that there are more.
+///
+/// A store that one process alone may have open is watched through the one that works it off. While
+/// none does, its queues are shown once, and that one is waited for.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kvjob watch
+  kvjob watch --task send-mail
+  kvjob watch --json | jq -c 'select(.state == \"failed\")'
+
+With --json a job is {\"event\": \"job\", \"id\", \"task\", \"state\", \"attempts\", \"error\"}, and counts are
+{\"event\": \"queues\", \"tasks\": {TASK: {STATE: N}}, \"cut\": [STATE]}, where \"cut\" names the states of
+which there are more.")]
+pub(crate) struct Watch {
+    /// Only jobs of this task.
+    #[arg(long)]
+    pub(crate) task: Option<String>,
 }
 
 /// Add a job, and print its id.

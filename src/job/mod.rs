@@ -9,6 +9,7 @@ mod check;
 mod copy;
 mod error;
 mod format;
+mod glance;
 #[cfg(test)]
 mod golden;
 mod header;
@@ -38,6 +39,7 @@ pub use backoff::Backoff;
 pub use check::{CheckEvent, Checked, Damage, Finding};
 pub use copy::{Copied, Copying, Existing, Namespace, Stage, read_dump};
 pub use error::{Error, Result};
+pub use glance::{Glance, Seen};
 pub use id::{JobId, ParseJobIdError};
 pub use jobs::{Add, Jobs};
 pub use kv_store::{DEFAULT_NAMESPACE, KvStore, Options, Receipt};

@@ -7,6 +7,7 @@ mod check;
 mod copy;
 mod dump;
 mod enqueue;
+mod events;
 mod list;
 mod purge;
 mod quarantine;
@@ -14,8 +15,11 @@ mod restore;
 mod retry;
 mod run;
 mod show;
+mod signals;
 mod stats;
 mod wait;
+mod watch;
+mod work;
 
 use std::io;
 use std::process::ExitCode;
@@ -50,6 +54,8 @@ pub(crate) fn dispatch(args: Args) -> Result<ExitCode> {
     runtime.block_on(async {
         match args.command {
             Command::Run(args) => run::run(&global, args).await,
+            Command::Work(args) => work::run(&global, &args).await,
+            Command::Watch(args) => watch::run(&global, &args).await,
             Command::Enqueue(args) => enqueue::run(&global, args).await,
             Command::List(args) => list::run(&global, args).await,
             Command::Show(args) => show::run(&global, &args).await,

@@ -8,6 +8,7 @@
 //! | `queue`, `state`, `logs` | the traits of a job store, one file each |
 //! | `wait` | how jobs ended, for those who wait for it |
 //! | `list` | the queue in claim order |
+//! | `glance` | a look of bounded cost, and what is seen to happen |
 //! | `within` | storing a job inside a transaction of the user's |
 //! | `check` | a walk over everything stored, and what is mended on the way |
 //! | `listener` | hearing of what other processes do |
@@ -15,6 +16,7 @@
 
 mod check;
 mod commit;
+mod glance;
 mod list;
 mod listener;
 mod logs;
@@ -193,8 +195,16 @@ impl KvStore {
         &*self.0.options.clock
     }
 
+    /// Hears from now on of what others write to an exclusive store, through a handle that this
+    /// process lends them, such as a socket: jobs they add are then claimed, and jobs they cancel
+    /// stopped, at once, as on a shared store, whose changes are heard anyway. Nothing happens if
+    /// it hears already.
+    pub fn hear(&self, others: Arc<dyn kv::Watch>) {
+        self.0.listener.get_or_init(|| self.listen(others));
+    }
+
     /// Listens to what other processes do that concerns this one.
-    fn listen(&self) -> Listener {
+    fn listen(&self, source: Arc<dyn kv::Watch>) -> Listener {
         let keys = &self.0.keys;
         let prefixes = vec![
             keys.ready_all(),
@@ -202,8 +212,7 @@ impl KvStore {
             keys.signals(&self.0.incarnation),
         ];
         let clock = Arc::clone(&self.0.options.clock);
-        let store = Arc::clone(&self.0.store);
-        Listener::start(store, prefixes, self.0.requests.downgrade(), clock)
+        Listener::start(source, prefixes, self.0.requests.downgrade(), clock)
     }
 
     async fn send(&self, request: Request) -> Result<()> {
@@ -328,7 +337,7 @@ impl Store for KvStore {
                     tracing::info!(jobs = ids.len(), "took back the leases of dead processes");
                 }
             } else if self.0.store.watch().is_some() {
-                self.0.listener.get_or_init(|| self.listen());
+                self.hear(Arc::new(listener::Told(Arc::clone(&self.0.store))));
             }
             if self.0.options.retention.removes() {
                 self.0.sweeper.get_or_init(|| {
