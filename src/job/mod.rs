@@ -27,6 +27,7 @@ mod quarantined;
 mod query;
 mod retention;
 mod scheme;
+mod serial;
 mod stats;
 mod store;
 mod transition;
@@ -41,7 +42,8 @@ pub use lease::{Beat, Claim, Claimed, Claims, Failure, Lease, Outcome, Retry, Se
 pub use log::{Level, LogLine};
 pub use model::{Job, Lane, State, Step};
 pub use new::{
-    DEFAULT_MAX_ATTEMPTS, Enqueued, MAX_FLAG, MAX_FLAGS, MAX_KEY, MAX_TASK, MAX_TENANT, NewJob,
+    DEFAULT_MAX_ATTEMPTS, Enqueued, MAX_FLAG, MAX_FLAGS, MAX_KEY, MAX_QUEUE, MAX_QUEUE_LIMIT,
+    MAX_TASK, MAX_TENANT, NewJob,
 };
 pub use payload::Payload;
 pub use quarantined::{

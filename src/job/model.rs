@@ -118,6 +118,8 @@ pub struct Job {
     pub timeout: Option<Duration>,
     /// Its job key.
     pub key: Option<String>,
+    /// The key of its serial queue.
+    pub queue: Option<String>,
     /// Why the last failed attempt failed; cut to 1 KiB.
     pub last_error: Option<String>,
     /// Who holds it, while it runs.

@@ -25,7 +25,7 @@ impl Operation for Complete {
     async fn plan(&self, cx: &Context<'_>, view: &mut View<'_>) -> Result<()> {
         let id = self.0.id;
         let mut header = transition::leased(cx, view, &self.0).await?;
-        transition::release(cx, view, id, &mut header);
+        transition::release(cx, view, id, &mut header).await?;
         header.losses = 0;
         if !cx.retention.removes_at_once() {
             return transition::end(cx, view, id, &mut header, Phase::Completed, Why::Nothing)
