@@ -20,6 +20,7 @@ use super::ops::quarantine::Record;
 use super::ops::sweep::{Moment, Walks};
 use super::plan::{Entry, WorkerRecord};
 use super::scheme::Scheme;
+use super::serial::{self, QueueLane, Standing};
 use super::{Backoff, JobId, Lane, State};
 use crate::clock::Timestamp;
 use crate::kv::Key;
@@ -95,6 +96,7 @@ fn sample() -> Header {
             text: "order/7".into(),
             retain: true,
         }),
+        queue: Some("account/3".into()),
         holder: Some(Holder {
             incarnation: [7; 16],
             slot: 300,
@@ -138,12 +140,14 @@ fn the_bytes_of_records_do_not_change() {
             lane: lane(),
             priority: 9,
             payload_stored: true,
+            queue: Some([3; 16]),
         },
     );
     let entry = Entry {
         id: [1; 16],
         epoch: 4,
         deadline: 1_795_249_800_000_000,
+        queue: Some([3; 16]),
     };
     let record = WorkerRecord {
         worker: "w-1".into(),
@@ -151,6 +155,27 @@ fn the_bytes_of_records_do_not_change() {
         entries: vec![entry, entry],
     };
     holds("worker", &record);
+    let standing = Standing {
+        priority: -5,
+        run_at: 1_795_249_800_000_000,
+        id: [9; 16],
+        payload_stored: true,
+    };
+    let queue = QueueLane {
+        task: "send-mail".into(),
+        flags: vec!["slow".into()],
+        waits: true,
+        exposed: vec![standing],
+    };
+    let queue = serial::Record {
+        tenant: "acme".into(),
+        text: "account/3".into(),
+        counter: 0x0123_4567_89ab_cdef,
+        limit: Some(2),
+        running: vec![[1; 16]],
+        lanes: vec![queue],
+    };
+    holds("queue", &queue);
     let moment = Moment {
         ended_at: 1_795_249_800_000_000,
         id: [1; 16],
@@ -195,6 +220,11 @@ fn the_bytes_of_keys_do_not_change() {
         ("key-payload", keys.payload(id)),
         ("key-ready", keys.ready(&lane(), -5, at, id)),
         ("key-scheduled", keys.scheduled(at, id)),
+        ("key-wait", keys.wait(&[3; 16], &lane(), -5, at, id)),
+        (
+            "key-queue",
+            keys.queue(&KeySpace::queue_hash("acme", "account/3")),
+        ),
         ("key-worker", keys.worker(&[7; 16], 300)),
         ("key-attention", keys.attention(at, id)),
         ("key-unique", keys.unique("acme", "order/7")),

@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
+use super::keys::KeySpace;
 use super::{Backoff, Error, Job, JobId, Lane, Payload, Result, State, Step};
 use crate::clock::Timestamp;
 use crate::encoding::record;
@@ -43,6 +44,8 @@ pub(crate) struct Header {
     pub(crate) backoff: Backoff,
     pub(crate) timeout: Option<Duration>,
     pub(crate) key: Option<JobKey>,
+    /// The key of its serial queue.
+    pub(crate) queue: Option<String>,
     pub(crate) holder: Option<Holder>,
     pub(crate) cancel_requested: bool,
     pub(crate) arguments: Arguments,
@@ -174,6 +177,7 @@ impl Header {
             timeout: self.timeout,
             key: self.key.as_ref().map(|key| key.text.clone()),
             traceparent: self.traceparent.clone(),
+            queue: self.queue.clone(),
             last_error: self.last_error().map(ToOwned::to_owned),
             worker: self.holder.as_ref().map(|holder| holder.worker.clone()),
             cancel_requested: self.cancel_requested,
@@ -196,6 +200,12 @@ impl Header {
     /// How many bytes of arguments have a key of their own.
     pub(crate) fn stored_bytes(&self) -> u64 {
         self.arguments.stored_bytes().unwrap_or(0)
+    }
+
+    /// The hash of its serial queue.
+    pub(crate) fn queue_hash(&self) -> Option<[u8; 16]> {
+        let text = self.queue.as_ref()?;
+        Some(KeySpace::queue_hash(&self.lane.tenant, text))
     }
 
     pub(crate) fn payload_stored(&self) -> bool {

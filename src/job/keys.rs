@@ -9,6 +9,8 @@
 //! | payload | id | arguments that are too large for the header, as JSON |
 //! | ready | tenant, task, hash of the flags, priority, `run_at`, id | a [`Waiting`] |
 //! | scheduled | `run_at`, id | a [`Waiting`] |
+//! | wait | hash of tenant and queue key, task, hash of the flags, priority, `run_at`, id | a [`Waiting`] |
+//! | queue | hash of tenant and queue key | the [record](super::serial::Record) of a serial queue |
 //! | worker | incarnation, slot | who holds which jobs |
 //! | attention | `ended_at`, id | nothing: failed, canceled and timed-out jobs; [`LATE`]: others that ended late |
 //! | unique | hash of tenant and job key | the key in full, the id |
@@ -43,7 +45,8 @@ pub(crate) enum Space {
     Payload = 3,
     Ready = 4,
     Scheduled = 5,
-    // 6 and 7 are kept for `wait` and `queue`, the serial queues.
+    Wait = 6,
+    Queue = 7,
     Worker = 8,
     Attention = 9,
     // 10 is kept for `lane`, the settings of lanes.
@@ -59,12 +62,14 @@ pub(crate) enum Space {
 
 impl Space {
     /// Every space there is.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Format,
         Self::Job,
         Self::Payload,
         Self::Ready,
         Self::Scheduled,
+        Self::Wait,
+        Self::Queue,
         Self::Worker,
         Self::Attention,
         Self::Unique,
@@ -80,7 +85,7 @@ impl Space {
 /// What stands under the `attention` key of a job that did not end badly, but late.
 pub(crate) const LATE: &[u8] = b"late";
 
-/// What stands under a `ready` or `scheduled` key: what the header also says, but is needed
+/// What stands under a `ready`, `scheduled` or `wait` key: what the header also says, but is needed
 /// before the header is read. Nothing at all where it is the default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Waiting {
@@ -90,6 +95,8 @@ pub(crate) struct Waiting {
     pub(crate) priority: i16,
     /// Whether the payload has a key of its own, so that a claim can read it along.
     pub(crate) payload_stored: bool,
+    /// The hash of its serial queue, so that the queue's record can be read along, too.
+    pub(crate) queue: Option<[u8; 16]>,
 }
 
 /// Builds and reads the keys of one namespace.
@@ -112,6 +119,19 @@ pub(crate) struct ReadyKey {
     pub(crate) run_at: Timestamp,
     pub(crate) id: JobId,
     /// How many bytes of the key name the lane.
+    pub(crate) lane_len: usize,
+}
+
+/// What a `wait` key says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WaitKey {
+    pub(crate) queue: [u8; 16],
+    pub(crate) task: String,
+    pub(crate) flags: [u8; 16],
+    pub(crate) priority: i16,
+    pub(crate) run_at: Timestamp,
+    pub(crate) id: JobId,
+    /// How many bytes of the key name the queue and the lane.
     pub(crate) lane_len: usize,
 }
 
@@ -265,6 +285,75 @@ impl KeySpace {
 
     pub(crate) fn read_scheduled(&self, key: &Key) -> Result<(Timestamp, JobId)> {
         self.read_time_and_id(Space::Scheduled, key)
+    }
+
+    /// Sixteen bytes for a queue key of a tenant.
+    pub(crate) fn queue_hash(tenant: &str, key: &str) -> [u8; 16] {
+        let mut hash = Sha256::new();
+        hash.update(Tuple::new().string(tenant).string(key).finish());
+        shortened(hash)
+    }
+
+    /// The record of a serial queue.
+    pub(crate) fn queue(&self, hash: &[u8; 16]) -> Key {
+        self.space(Space::Queue, 20).uuid(hash).finish().into()
+    }
+
+    /// The hash in a key of [`queue`](Self::queue).
+    pub(crate) fn read_queue(&self, key: &Key) -> Result<[u8; 16]> {
+        self.read(Space::Queue, key, |rest| {
+            let hash = rest.read_uuid()?;
+            Ok(hash)
+        })
+    }
+
+    /// The prefix of the blocked jobs of a queue.
+    pub(crate) fn waits(&self, queue: &[u8; 16]) -> Key {
+        self.space(Space::Wait, 20).uuid(queue).finish().into()
+    }
+
+    /// The prefix of those of them that belong into this lane. The tenant is the queue's.
+    pub(crate) fn wait_lane(&self, queue: &[u8; 16], lane: &Lane) -> Key {
+        self.space(Space::Wait, lane.task.len() + 80)
+            .uuid(queue)
+            .string(&lane.task)
+            .uuid(&flags_hash(&lane.flags))
+            .finish()
+            .into()
+    }
+
+    pub(crate) fn wait(
+        &self,
+        queue: &[u8; 16],
+        lane: &Lane,
+        priority: i16,
+        run_at: Timestamp,
+        id: JobId,
+    ) -> Key {
+        let lane = self.wait_lane(queue, lane);
+        let position = Self::position(priority, run_at, id);
+        [lane.as_bytes(), &position].concat().into()
+    }
+
+    pub(crate) fn read_wait(&self, key: &Key) -> Result<WaitKey> {
+        self.read(Space::Wait, key, |rest| {
+            let queue = rest.read_uuid()?;
+            let (task, flags) = (rest.read_string()?.into(), rest.read_uuid()?);
+            let (priority, run_at) = (rest.read_i64()?, rest.read_i64()?);
+            let id = JobId::from_bytes(rest.read_uuid()?);
+            let priority = i16::try_from(priority).unwrap_or(i16::MAX);
+            let run_at = Timestamp::from_micros(run_at);
+            let position = Self::position(priority, run_at, id);
+            Ok(WaitKey {
+                queue,
+                task,
+                flags,
+                priority,
+                run_at,
+                id,
+                lane_len: key.len().saturating_sub(position.len()),
+            })
+        })
     }
 
     pub(crate) fn attention_all(&self) -> Key {
@@ -550,6 +639,8 @@ mod tests {
         let ready = keys.ready(&lane, i16::MIN, Timestamp::MAX, id(0));
         assert!(ready.len() <= 300, "{}", ready.len());
         assert!(keys.quarantine(&ready, u64::MAX).len() <= 400);
+        let wait = keys.wait(&[0xff; 16], &lane, i16::MIN, Timestamp::MAX, id(0));
+        assert!(wait.len() <= 300, "{}", wait.len());
     }
 
     #[test]
@@ -569,6 +660,21 @@ mod tests {
             &key.as_bytes()[read.lane_len..],
             &*KeySpace::position(-3, run_at, id(9))
         );
+    }
+
+    #[test]
+    fn a_wait_key_reads_back_and_ends_as_the_ready_key_does() {
+        let keys = KeySpace::new("n", Scheme::UniqueKeys).unwrap();
+        let (lane, run_at) = (lane("mail", &["slow"]), Timestamp::from_micros(-7));
+        let key = keys.wait(&[3; 16], &lane, -3, run_at, id(9));
+        let read = keys.read_wait(&key).unwrap();
+        assert_eq!((read.priority, read.run_at, read.id), (-3, run_at, id(9)));
+        assert_eq!((&*read.task, read.queue), ("mail", [3; 16]));
+        let prefix = keys.wait_lane(&[3; 16], &lane);
+        assert_eq!(&key.as_bytes()[..read.lane_len], prefix.as_bytes());
+        let ready = keys.ready(&lane, -3, run_at, id(9));
+        let behind = ready.as_bytes().strip_prefix(keys.lane(&lane).as_bytes());
+        assert_eq!(Some(&key.as_bytes()[read.lane_len..]), behind);
     }
 
     #[test]

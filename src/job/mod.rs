@@ -30,6 +30,7 @@ mod query;
 mod result;
 mod retention;
 mod scheme;
+mod serial;
 mod stats;
 mod store;
 mod task;
@@ -47,7 +48,8 @@ pub use lease::{Beat, Claim, Claimed, Claims, Failure, Lease, Outcome, Retry, Se
 pub use log::{Level, LogLine};
 pub use model::{Job, Lane, State, Step};
 pub use new::{
-    DEFAULT_MAX_ATTEMPTS, Enqueued, MAX_FLAG, MAX_FLAGS, MAX_KEY, MAX_TASK, MAX_TENANT, NewJob,
+    DEFAULT_MAX_ATTEMPTS, Enqueued, MAX_FLAG, MAX_FLAGS, MAX_KEY, MAX_QUEUE, MAX_QUEUE_LIMIT,
+    MAX_TASK, MAX_TENANT, NewJob,
 };
 pub use payload::Payload;
 pub use quarantined::{

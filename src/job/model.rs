@@ -124,6 +124,8 @@ pub struct Job {
     /// Where it stands in a distributed trace: the `traceparent` of W3C trace context.
     #[serde(default)]
     pub traceparent: Option<String>,
+    /// The key of its serial queue.
+    pub queue: Option<String>,
     /// Why the last failed attempt failed; cut to 1 KiB.
     pub last_error: Option<String>,
     /// Who holds it, while it runs.

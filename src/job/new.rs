@@ -13,6 +13,10 @@ pub const MAX_TASK: usize = 128;
 pub const MAX_TENANT: usize = 64;
 /// Longest job key, in bytes of UTF-8.
 pub const MAX_KEY: usize = 512;
+/// Longest queue key, in bytes of UTF-8.
+pub const MAX_QUEUE: usize = 128;
+/// The highest limit of a queue: jobs of it that run at a time.
+pub const MAX_QUEUE_LIMIT: u32 = 1024;
 /// Most flags of a job.
 pub const MAX_FLAGS: usize = 16;
 /// Longest flag, in bytes of UTF-8.
@@ -38,6 +42,7 @@ pub struct NewJob {
     pub(crate) timeout: Option<Duration>,
     pub(crate) key: Option<NewKey>,
     pub(crate) traceparent: Option<String>,
+    pub(crate) queue: Option<String>,
 }
 
 /// A job key to be stored.
@@ -71,6 +76,7 @@ impl NewJob {
             timeout: None,
             key: None,
             traceparent: None,
+            queue: None,
         }
     }
 
@@ -141,6 +147,19 @@ impl NewJob {
         self
     }
 
+    /// A serial queue: of the jobs of this tenant with this queue key one runs at a time,
+    /// whichever process claims them, or as many as
+    /// [`limit_queue`](crate::job::KvStore::limit_queue) says. They run in the order of any lane;
+    /// while one waits for its retry the next one runs.
+    ///
+    /// A queue is meant for jobs of a few tasks and sets of flags. Of more than 32 of them, those
+    /// that came last wait for the others.
+    #[must_use]
+    pub fn queue(mut self, queue: impl Into<String>) -> Self {
+        self.queue = Some(queue.into());
+        self
+    }
+
     /// A tenant of its own: claims may ask for one tenant's jobs, job keys are a tenant's own.
     #[must_use]
     pub fn tenant(mut self, tenant: impl Into<String>) -> Self {
@@ -183,6 +202,9 @@ impl NewJob {
                 format!("{start:?} is no traceparent such as 00-<32 hex digits>-<16>-01"),
             ));
         }
+        if let Some(queue) = &self.queue {
+            check_queue(queue)?;
+        }
         if self.max_attempts == 0 {
             return Err(Error::invalid(
                 "max-attempts-zero",
@@ -221,6 +243,19 @@ fn is_traceparent(text: &str) -> bool {
         && is_id(trace, 32)
         && is_id(parent, 16)
         && is_hex(flags, 2)
+}
+
+/// Refuses what cannot be a queue key.
+pub(crate) fn check_queue(queue: &str) -> Result<()> {
+    if queue.len() > MAX_QUEUE {
+        let start: String = queue.chars().take(24).collect();
+        let message = format!(
+            "queue key {start:?}... of {} bytes is over the limit of {MAX_QUEUE}",
+            queue.len()
+        );
+        return Err(Error::invalid("queue-key-too-long", message));
+    }
+    check_text("queue key", queue, 1, MAX_QUEUE)
 }
 
 /// Refuses texts that are too short, too long, or hold control characters.

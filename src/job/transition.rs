@@ -115,7 +115,13 @@ pub(crate) async fn leased(cx: &Context<'_>, view: &mut View<'_>, lease: &Lease)
 }
 
 /// Ends a lease: the job does not run any more. The caller says what it becomes.
-pub(crate) fn release(cx: &Context<'_>, view: &mut View<'_>, id: JobId, header: &mut Header) {
+pub(crate) async fn release(
+    cx: &Context<'_>,
+    view: &mut View<'_>,
+    id: JobId,
+    header: &mut Header,
+) -> Result<()> {
+    place::release(cx, view, id, header).await?;
     if let Some(holder) = header.holder.take()
         && header.cancel_requested
     {
@@ -125,6 +131,7 @@ pub(crate) fn release(cx: &Context<'_>, view: &mut View<'_>, id: JobId, header: 
         id,
         epoch: header.epoch,
     });
+    Ok(())
 }
 
 /// Makes a job final and writes it.
@@ -155,7 +162,7 @@ pub(crate) async fn end(
 }
 
 /// Lets a job wait until `run_at` and writes it.
-pub(crate) fn wait(
+pub(crate) async fn wait(
     cx: &Context<'_>,
     view: &mut View<'_>,
     id: JobId,
@@ -166,7 +173,7 @@ pub(crate) fn wait(
     header.phase = Phase::Waiting;
     header.run_at = run_at.as_micros();
     header.ended_at = None;
-    place::place(cx, view, id, header)?;
+    place::place(cx, view, id, header).await?;
     step(cx, header, header.state(cx.now), why);
     write(cx, view, id, header)
 }
@@ -180,7 +187,7 @@ pub(crate) async fn failed(
     error: &str,
     next: Next,
 ) -> Result<Outcome> {
-    release(cx, view, id, header);
+    release(cx, view, id, header).await?;
     if error.len() > MAX_REASON {
         let line = super::log::StoredLine {
             level: Level::Error,
@@ -195,7 +202,8 @@ pub(crate) async fn failed(
     } else {
         match next {
             Next::After(pause) if header.attempts < header.max_attempts => {
-                wait(cx, view, id, header, cx.now.after(pause), Why::Error(error))?;
+                let run_at = cx.now.after(pause);
+                wait(cx, view, id, header, run_at, Why::Error(error)).await?;
             }
             Next::Final(phase) => end(cx, view, id, header, phase, Why::Error(error)).await?,
             Next::After(_) => {

@@ -56,6 +56,10 @@ pub enum Space {
     Ready = 4,
     /// Jobs for later.
     Scheduled = 5,
+    /// Jobs that are blocked in serial queues.
+    Wait = 6,
+    /// Serial queues.
+    Queue = 7,
     /// Leases.
     Worker = 8,
     /// Jobs that ended badly.

@@ -105,6 +105,14 @@ async fn everything(store: Arc<dyn Store>) -> (String, String) {
         .unwrap();
     f.jobs.cancel(&Query::new().id(stopping)).await.unwrap();
     f.pass(10);
+    // A serial queue that runs a job, and one that is free.
+    for name in ["runs", "blocked", "blocked, too"] {
+        f.enqueue(text("in-turn", name).queue("account/3")).await;
+        f.enqueue(text("next", name).queue("account/4")).await;
+    }
+    let in_turn = Claim::new("worker").lease(Duration::from_secs(300));
+    let in_turn = in_turn.tasks(["in-turn"]).max(9);
+    assert_eq!(f.jobs.claim(in_turn).await.unwrap().jobs.len(), 1);
     // Waiting in several lanes, and for later.
     let lane = text("mail", "x").tenant("acme").flag("slow").flag("big");
     f.enqueue(lane.priority(7).key("order/7")).await;

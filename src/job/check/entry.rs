@@ -9,7 +9,7 @@ use super::super::ops::quarantine::Record;
 use super::super::ops::sweep::Walks;
 use super::super::plan::{View, WorkerRecord};
 use super::super::{Error, JobId, Result};
-use super::{Damage, Fix, Named, Problem, Read, Rules, Verdict, expect, named, read};
+use super::{Damage, Fix, Named, Problem, Read, Rules, Verdict, expect, named, queue, read};
 use crate::kv::{Key, Object, Scan};
 
 /// What is to be said of an object of this space; `None` is a space that nobody knows.
@@ -23,13 +23,19 @@ pub(in crate::job) async fn entry(
     match space {
         Some(Space::Retention) if object.key == rules.keys.retention() => Ok(entry.walks()),
         Some(
-            Space::Ready | Space::Scheduled | Space::Attention | Space::Signal | Space::Retention,
+            Space::Ready
+            | Space::Scheduled
+            | Space::Wait
+            | Space::Attention
+            | Space::Signal
+            | Space::Retention,
         ) => entry.index(view, space).await,
         Some(Space::Unique) => entry.unique(view).await,
         Some(Space::Payload | Space::Result | Space::History | Space::Log) => {
             entry.satellite(view, space).await
         }
         Some(Space::Worker) => entry.worker(view).await,
+        Some(Space::Queue) => queue::record(rules, view, object).await,
         Some(Space::Quarantine) => Ok(entry.quarantine()),
         Some(Space::Job) => Ok(entry.not_ours(&"no id of a job is in it")),
         Some(Space::Format) | None => Ok(entry.elsewhere()),
@@ -42,6 +48,7 @@ pub(in crate::job) fn job_of(rules: &Rules<'_>, space: Space, object: &Object) -
     let id = match space {
         Space::Ready => keys.read_ready(key).map(|ready| ready.id),
         Space::Scheduled => keys.read_scheduled(key).map(|(_, id)| id),
+        Space::Wait => keys.read_wait(key).map(|wait| wait.id),
         Space::Attention => keys.read_attention(key).map(|(_, id)| id),
         Space::Signal => keys.signal_id(key),
         Space::Retention => keys.removal_id(key),
@@ -51,7 +58,7 @@ pub(in crate::job) fn job_of(rules: &Rules<'_>, space: Space, object: &Object) -
             Read::Good(unique) => return Some(JobId::from_bytes(unique.id)),
             Read::TooNew | Read::Bad(_) => return None,
         },
-        Space::Format | Space::Worker | Space::Quarantine => return None,
+        Space::Format | Space::Worker | Space::Queue | Space::Quarantine => return None,
     };
     id.ok()
 }
@@ -129,7 +136,7 @@ impl Entry<'_> {
             })
         };
         let (message, put_aside) = match space {
-            Space::Ready | Space::Scheduled => match self.waiting() {
+            Space::Ready | Space::Scheduled | Space::Wait => match self.waiting() {
                 Read::TooNew => return Ok(Verdict::TooNew),
                 Read::Good(waiting) if waiting == expect::waiting(space, &header) => {
                     return Ok(Verdict::Sound);

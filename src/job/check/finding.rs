@@ -57,6 +57,10 @@ pub enum Damage {
     CorruptEntry,
     /// A worker record cannot be read.
     CorruptWorker,
+    /// A serial queue's record does not say what its jobs do.
+    QueueDisagrees,
+    /// A serial queue's record cannot be read.
+    CorruptQueue,
     /// A record in the quarantine cannot be read.
     CorruptQuarantine,
     /// The record that says which format the namespace has cannot be read.
@@ -96,6 +100,8 @@ impl Damage {
             Self::Stale => "stale",
             Self::CorruptEntry => "corrupt-entry",
             Self::CorruptWorker => "corrupt-worker",
+            Self::QueueDisagrees => "queue-disagrees",
+            Self::CorruptQueue => "corrupt-queue",
             Self::CorruptQuarantine => "corrupt-quarantine",
             Self::CorruptFormat => "corrupt-format",
             Self::FormatMissing => "format-missing",
@@ -194,6 +200,8 @@ mod tests {
             Damage::Stale,
             Damage::CorruptEntry,
             Damage::CorruptWorker,
+            Damage::QueueDisagrees,
+            Damage::CorruptQueue,
             Damage::CorruptQuarantine,
             Damage::CorruptFormat,
             Damage::FormatMissing,

@@ -18,6 +18,7 @@ pub(in crate::job) fn reads(rules: &Rules<'_>, id: JobId, header: &Header) -> Ve
     let spaces = [
         Space::Scheduled,
         Space::Ready,
+        Space::Wait,
         Space::Signal,
         Space::Attention,
         Space::Unique,
@@ -26,6 +27,7 @@ pub(in crate::job) fn reads(rules: &Rules<'_>, id: JobId, header: &Header) -> Ve
         .into_iter()
         .filter_map(|space| expect::key(rules.keys, space, id, header))
         .collect();
+    keys.extend(header.queue_hash().map(|hash| rules.keys.queue(&hash)));
     if let Some(holder) = &header.holder {
         keys.push(rules.keys.worker(&holder.incarnation, holder.slot));
     }
@@ -80,8 +82,12 @@ pub(in crate::job) async fn job(
         return Ok(Verdict::of(job.problems));
     }
     match header.phase {
+        Phase::Waiting if header.queue.is_some() => job.queued(view).await?,
         Phase::Waiting => job.waiting(view).await?,
-        Phase::Running => job.running(view).await?,
+        Phase::Running => {
+            job.running(view).await?;
+            job.runs_in_queue(view).await?;
+        }
         _ => job.ended(),
     }
     if header.phase != Phase::Running && header.holder.is_some() {
@@ -118,16 +124,16 @@ async fn scan_all(view: &mut View<'_>, prefix: &Key) -> Result<Vec<Object>> {
     }
 }
 
-struct Job<'a> {
-    rules: &'a Rules<'a>,
-    id: JobId,
-    header: &'a Header,
+pub(super) struct Job<'a> {
+    pub(super) rules: &'a Rules<'a>,
+    pub(super) id: JobId,
+    pub(super) header: &'a Header,
     object: &'a Object,
     problems: Vec<Problem>,
 }
 
 impl Job<'_> {
-    fn found(&mut self, damage: Damage, key: Key, message: impl Into<String>, fix: Fix) {
+    pub(super) fn found(&mut self, damage: Damage, key: Key, message: impl Into<String>, fix: Fix) {
         self.problems.push(Problem {
             damage,
             key,
@@ -147,7 +153,7 @@ impl Job<'_> {
         Ok(found.into_iter().map(|object| object.value).collect())
     }
 
-    fn key(&self, space: Space) -> Option<Key> {
+    pub(super) fn key(&self, space: Space) -> Option<Key> {
         expect::key(self.rules.keys, space, self.id, self.header)
     }
 

@@ -31,12 +31,14 @@ const MOST_DELETING: usize = 1024;
 
 /// Everything but the format, in the order in which it is mended best: worker records before the
 /// jobs that have leases in them, jobs before what follows from them.
-const ORDER: [Space; 13] = [
+const ORDER: [Space; 15] = [
     Space::Worker,
     Space::Job,
+    Space::Queue,
     Space::Retention,
     Space::Ready,
     Space::Scheduled,
+    Space::Wait,
     Space::Attention,
     Space::Unique,
     Space::Signal,

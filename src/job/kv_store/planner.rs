@@ -14,7 +14,7 @@ use super::super::keys::KeySpace;
 use super::super::ops::claim::{self, Got, Wanted};
 use super::super::ops::{Operation, abandon::Abandon, expire::Expire};
 use super::super::plan::{Context, Effect, Held, Lanes, Look, Plan, Stamps, View};
-use super::super::{Error, Result, Retention};
+use super::super::{Error, Result, Retention, serial};
 use super::request::{Group, Request, Waiter};
 use super::wait::Waits;
 use crate::clock::Clock;
@@ -268,12 +268,15 @@ impl Planner {
                 waiting.claims.push_front(claim);
             }
         }
-        let reads: Vec<Key> = group
+        let mut reads: Vec<Key> = group
             .operations
             .iter()
             .flat_map(|operation| operation.reads(cx.keys))
             .collect();
+        let queues = cx.held.queues_of(cx.keys, &reads);
+        reads.extend_from_slice(&queues);
         view.load(&reads).await?;
+        serial::read_ahead(cx.keys, &mut view, &queues).await?;
         let mut planned = 0;
         for (number, operation) in group.operations.iter_mut().enumerate() {
             view.begin(number);
@@ -362,8 +365,10 @@ impl Planner {
                     worker,
                     slot,
                     suspect,
+                    queue,
                 } => {
-                    self.memory.held.begin(&worker, slot, id, epoch, suspect);
+                    let held = &mut self.memory.held;
+                    held.begin(&worker, slot, id, epoch, suspect, queue);
                 }
                 Effect::Ended { id, epoch } => self.memory.held.end(id, epoch),
                 Effect::Removed { .. } => {}

@@ -46,7 +46,7 @@ impl Operation for Complete {
     async fn plan(&self, cx: &Context<'_>, view: &mut View<'_>) -> Result<()> {
         let id = self.lease.id;
         let mut header = transition::leased(cx, view, &self.lease).await?;
-        transition::release(cx, view, id, &mut header);
+        transition::release(cx, view, id, &mut header).await?;
         header.losses = 0;
         if !cx.retention.removes_at_once() {
             self.keep_result(cx, view, &mut header);

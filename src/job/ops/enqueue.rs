@@ -74,7 +74,11 @@ impl Operation for Enqueue {
     type Output = Enqueued;
 
     fn reads(&self, keys: &KeySpace) -> Vec<Key> {
-        self.unique_key(keys).into_iter().collect()
+        let queue = self.job.queue.as_ref().map(|queue| {
+            let hash = KeySpace::queue_hash(&self.job.lane.tenant, queue);
+            keys.queue(&hash)
+        });
+        self.unique_key(keys).into_iter().chain(queue).collect()
     }
 
     async fn plan(&self, cx: &Context<'_>, view: &mut View<'_>) -> Result<Enqueued> {
@@ -108,6 +112,7 @@ impl Operation for Enqueue {
                 text: key.text.clone(),
                 retain: key.retain,
             }),
+            queue: job.queue.clone(),
             holder: None,
             cancel_requested: false,
             arguments,
@@ -119,7 +124,7 @@ impl Operation for Enqueue {
             history: Recent::default(),
         };
         transition::step(cx, &mut header, State::Created, Why::Nothing);
-        place::place(cx, view, id, &mut header)?;
+        place::place(cx, view, id, &mut header).await?;
         view.create(cx.keys.job(id), header.encode()?);
         if let (Some(key), Some(new)) = (self.unique_key(cx.keys), &job.key) {
             let unique = Unique {

@@ -4,9 +4,9 @@ use async_trait::async_trait;
 
 use super::super::header::{self, Header, Phase};
 use super::super::keys::KeySpace;
-use super::super::plan::{Context, Effect, View, WorkerRecord};
+use super::super::plan::{Context, Effect, Entry, View, WorkerRecord};
 use super::super::transition::{self, Next};
-use super::super::{JobId, Result};
+use super::super::{Error, JobId, Result, place};
 use super::{Operation, quarantine};
 use crate::clock::Timestamp;
 use crate::kv::{Cursor, ErrorKind, Key, Object, Scan};
@@ -93,7 +93,7 @@ impl Expire {
         });
         let (incarnation, slot, mut record) = match read {
             Ok(read) => read,
-            Err(super::super::Error::Store(error)) if *error.kind() == ErrorKind::TooNew => {
+            Err(Error::Store(error)) if *error.kind() == ErrorKind::TooNew => {
                 return Ok(());
             }
             Err(error) => {
@@ -118,20 +118,25 @@ impl Expire {
         if stepped && !dead {
             return Ok(());
         }
-        let headers: Vec<Key> = due.iter().map(|entry| cx.keys.job(entry.id())).collect();
-        view.load(&headers).await?;
+        let headers = due.iter().map(|entry| cx.keys.job(entry.id()));
+        let queues = due
+            .iter()
+            .filter_map(|entry| Some(cx.keys.queue(&entry.queue?)));
+        let keys: Vec<Key> = headers.chain(queues).collect();
+        view.load(&keys).await?;
         let mut kept = Vec::with_capacity(record.entries.len());
         for entry in std::mem::take(&mut record.entries) {
-            // Each takes a header, an index key, perhaps a chunk, a log line and a signal.
-            let (changes, _) = view.size();
+            // Each takes a header, an index key, perhaps a chunk, a log line and a signal; and what
+            // its queue exposes then.
+            let changes = view.size().0 + entry.queue.map_or(0, |_| 8);
             if !over(entry.deadline()) {
                 kept.push(entry);
             } else if expired.ids.len() >= PAGE || changes + 8 > cx.max_changes {
                 expired.more = true;
                 kept.push(entry);
             } else {
-                let holder = (incarnation, slot, entry.epoch);
-                if !take_back(cx, view, entry.id(), holder, expired).await? {
+                let holder = (incarnation, slot);
+                if !take_back(cx, view, &entry, holder, expired).await? {
                     kept.push(entry);
                     continue;
                 }
@@ -159,19 +164,21 @@ impl Expire {
 async fn take_back(
     cx: &Context<'_>,
     view: &mut View<'_>,
-    id: JobId,
-    (incarnation, slot, epoch): ([u8; 16], u64, u64),
+    entry: &Entry,
+    (incarnation, slot): ([u8; 16], u64),
     expired: &mut Expired,
 ) -> Result<bool> {
+    let (id, epoch) = (entry.id(), entry.epoch);
     let key = cx.keys.job(id);
     let Some(value) = view.get(&key).await? else {
-        return Ok(true);
+        return leave(cx, view, entry).await;
     };
     let mut header = match Header::decode(&key, &value) {
         Ok(header) => header,
         Err(error) if *error.kind() == ErrorKind::TooNew => return Ok(false),
         Err(error) => {
-            return quarantine::header(cx, view, &key, &value, &error).await;
+            let alone = quarantine::header(cx, view, &key, &value, &error).await?;
+            return Ok(alone && leave(cx, view, entry).await?);
         }
     };
     let holds = header.phase == Phase::Running
@@ -186,7 +193,23 @@ async fn take_back(
     header.losses = header.losses.saturating_add(1);
     header.epoch += 1;
     let pause = header.backoff.wait(header.attempts, cx.clock.random());
-    transition::failed(cx, view, id, &mut header, LEASE_EXPIRED, Next::After(pause)).await?;
+    let next = Next::After(pause);
+    match transition::failed(cx, view, id, &mut header, LEASE_EXPIRED, next).await {
+        // Its queue is newer software's.
+        Err(Error::Store(error)) if *error.kind() == ErrorKind::TooNew => return Ok(false),
+        failed => failed?,
+    };
     expired.ids.push(id);
+    Ok(true)
+}
+
+/// A job that is not there any more, or cannot be read, leaves its queue.
+async fn leave(cx: &Context<'_>, view: &mut View<'_>, entry: &Entry) -> Result<bool> {
+    if let Some(queue) = entry.queue {
+        match place::forget(cx, view, queue, entry.id()).await {
+            Err(Error::Store(error)) if *error.kind() == ErrorKind::TooNew => return Ok(false),
+            left => left?,
+        }
+    }
     Ok(true)
 }

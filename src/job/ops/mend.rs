@@ -12,7 +12,7 @@ use super::super::keys::{KeySpace, Space};
 use super::super::plan::{Context, View};
 use super::super::{JobId, Result};
 use super::Operation;
-use crate::kv::{ErrorKind, Key, Object};
+use crate::kv::{self, ErrorKind, Key, Object};
 
 /// Confirms what is wrong with a job or an object, and mends it where that was asked for.
 #[derive(Clone)]
@@ -99,6 +99,14 @@ impl Mend {
         let Some(object) = found.into_iter().find(is_it) else {
             return Ok(Mended::default());
         };
+        if space == Some(Space::Queue) {
+            // Its jobs cannot change without it, and are read behind it.
+            view.load(std::slice::from_ref(&object.key)).await?;
+            if view.get(&object.key).await?.as_ref() != Some(&object.value) {
+                let changed = "the queue changed while it was looked at";
+                return Err(kv::Error::new(ErrorKind::Conflict, changed).into());
+            }
+        }
         let verdict = check::entry(rules, view, space, &object).await?;
         let problems = verdict.problems();
         let id = space.and_then(|space| check::job_of(rules, space, &object));
@@ -117,8 +125,12 @@ impl Mend {
         }
         let header = id.map(|id| cx.keys.job(id));
         let mended = self.mend(cx, view, problems, None).await?;
-        if let (false, Some(header)) = (mended.findings.is_empty(), header) {
-            view.check(header);
+        if !mended.findings.is_empty() {
+            let is_queue = space == Some(Space::Queue) && !view.writes(&object.key);
+            let depends = header.or_else(|| is_queue.then(|| object.key.clone()));
+            if let Some(key) = depends {
+                view.check(key);
+            }
         }
         Ok(mended)
     }
@@ -138,6 +150,10 @@ impl Mend {
         let purge = problems.iter().find(|one| matches!(one.fix, Fix::Purge));
         mended.purge = purge.and_then(|one| one.job).filter(|_| self.repair);
         let key = header.as_ref().map(|header| header.key.clone());
+        let queue = header.as_ref().and_then(|object| {
+            let header = Header::decode(&object.key, &object.value).ok()?;
+            Some(cx.keys.queue(&header.queue_hash()?))
+        });
         if self.repair {
             mended.findings = check::apply(cx, view, problems, header).await?;
             mended.more = mended.findings.len() < count;
@@ -146,10 +162,10 @@ impl Mend {
             mended.findings = found.collect();
         }
         // All this is true as long as the header stands.
-        if let Some(key) = key
-            && !view.writes(&key)
-        {
-            view.check(key);
+        for key in key.into_iter().chain(queue) {
+            if !view.writes(&key) {
+                view.check(key);
+            }
         }
         Ok(mended)
     }

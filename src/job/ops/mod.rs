@@ -11,6 +11,7 @@ pub(in crate::job) mod enqueue;
 pub(in crate::job) mod expire;
 pub(in crate::job) mod fail;
 pub(in crate::job) mod heartbeat;
+pub(in crate::job) mod limit;
 pub(in crate::job) mod mend;
 pub(in crate::job) mod promote;
 pub(in crate::job) mod purge;

@@ -13,7 +13,7 @@ use super::super::log::StoredLine;
 use super::super::plan::{Context, Effect, View, WorkerRecord};
 use super::super::scheme::Scheme;
 use super::super::transition::{self, Next, Why};
-use super::super::{Error, JobId, QuarantineId, Released, Result};
+use super::super::{Error, JobId, QuarantineId, Released, Result, serial};
 use super::Operation;
 use super::enqueue::{self, Unique};
 use super::quarantine::Record;
@@ -166,6 +166,11 @@ async fn readable(
             header::decode::<WorkerRecord>(key, value)?;
         }
         Some(Space::Unique) => drop(header::decode::<Unique>(key, value)?),
+        Some(Space::Wait) => drop(cx.keys.read_wait(key)?),
+        Some(Space::Queue) => {
+            cx.keys.read_queue(key)?;
+            header::decode::<serial::Record>(key, value)?;
+        }
         Some(Space::History) => {
             let id = cx.keys.owner(Space::History, key)?;
             let chunk = cx.keys.read_history(id, object)?;
@@ -191,7 +196,7 @@ async fn back(cx: &Context<'_>, view: &mut View<'_>, id: JobId, header: &mut Hea
     match header.phase {
         Phase::Waiting => {
             let run_at = header.run_at();
-            transition::wait(cx, view, id, header, run_at, Why::Note(note))
+            transition::wait(cx, view, id, header, run_at, Why::Note(note)).await
         }
         // Nobody watches over its lease any more: it is taken back, as if it had run out.
         Phase::Running => {

@@ -78,6 +78,8 @@ pub(in crate::job) enum Effect {
         worker: String,
         slot: u64,
         suspect: bool,
+        /// The record of its serial queue.
+        queue: Option<Key>,
     },
     /// A lease ended, whoever held it.
     Ended { id: JobId, epoch: u64 },
@@ -285,6 +287,20 @@ impl<'s> View<'s> {
             } => Some((prefix, lane, position)),
             _ => None,
         })
+    }
+
+    /// How many effects there are so far.
+    pub(in crate::job) fn effect_count(&self) -> usize {
+        self.effects.len()
+    }
+
+    /// Says once more, behind all others, which jobs came to stand in lanes since there were so
+    /// many effects.
+    pub(in crate::job) fn ready_again(&mut self, since: usize) {
+        let later = self.effects.iter().skip(since);
+        let ready = later.filter(|effect| matches!(effect, Effect::Ready { .. }));
+        let ready: Vec<Effect> = ready.cloned().collect();
+        self.effects.extend(ready);
     }
 
     /// What the store held under a key that was read.

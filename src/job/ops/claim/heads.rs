@@ -271,9 +271,11 @@ impl<'a> Heads<'a> {
         for entry in &self.queue {
             if let Ok(ready) = cx.keys.read_ready(&entry.key) {
                 wanted.push(cx.keys.job(ready.id));
-                if payload_stored(entry) {
+                let waiting: Waiting = header::decode_or_default(entry);
+                if waiting.payload_stored {
                     wanted.push(cx.keys.payload(ready.id));
                 }
+                wanted.extend(waiting.queue.map(|queue| cx.keys.queue(&queue)));
             }
         }
         view.load(&wanted).await
@@ -436,8 +438,4 @@ fn position(prefix: &Key, key: &Key) -> Position {
         .strip_prefix(prefix.as_bytes())
         .unwrap_or_default()
         .into()
-}
-
-fn payload_stored(entry: &Object) -> bool {
-    header::decode_or_default::<Waiting>(entry).payload_stored
 }
