@@ -81,7 +81,7 @@ A line of the file is a JSON object:
 
   {\"task\": \"send-mail\", \"payload\": {\"to\": \"ada\"}}
 
-and may also have \"key\", \"priority\" (lower runs first), \"run_at\" (RFC 3339) and
+and may also have \"key\", \"queue\" (one of its jobs runs at a time), \"priority\" (lower runs first), \"run_at\" (RFC 3339) and
 \"max_attempts\". Blank lines are skipped. A line that is wrong is reported and counted as
 failed; the others run.
 
@@ -231,6 +231,7 @@ Examples:
   kvjob enqueue send-mail '{\"to\":\"ada\"}'
   kvjob enqueue report --in 2h --max-attempts 5
   kvjob enqueue sync '\"acct-1\"' --key sync/acct-1     not twice while one is waiting
+  kvjob enqueue sync '\"acct-1\"' --queue acct-1        not while another of that queue runs
   generate-payload | kvjob enqueue resize -")]
 pub(crate) struct Enqueue {
     /// What kind of job it is.
@@ -244,6 +245,9 @@ pub(crate) struct Enqueue {
     /// Keep the key taken after the job has completed, until it is purged.
     #[arg(long, requires = "key")]
     pub(crate) retain: bool,
+    /// Of the jobs with this queue key one runs at a time, whoever runs them.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) queue: Option<String>,
     /// Lower runs first.
     #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     pub(crate) priority: i16,

@@ -75,6 +75,10 @@ fn new_job(args: Enqueue) -> Result<NewJob> {
         Some(base) => job.backoff(backoff(base)),
         None => job,
     };
+    let job = match args.queue {
+        Some(queue) => job.queue(queue),
+        None => job,
+    };
     Ok(match args.key {
         Some(key) if args.retain => job.retained_key(key),
         Some(key) => job.key(key),

@@ -107,6 +107,9 @@ fn fields(out: &mut Out, job: &Job) -> Result<()> {
     if let Some(key) = &job.key {
         field("key", key.clone())?;
     }
+    if let Some(queue) = &job.queue {
+        field("queue", queue.clone())?;
+    }
     field("backoff", backoff(&job.backoff))?;
     if let Some(timeout) = job.timeout {
         field("timeout", lasting(timeout))?;

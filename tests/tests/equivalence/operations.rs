@@ -15,6 +15,7 @@ pub struct Wish {
     pub attempts: u32,
     pub wait: u64,
     pub key: Option<(u8, bool)>,
+    pub queue: Option<u8>,
     pub large: bool,
 }
 
@@ -69,10 +70,11 @@ fn wish() -> impl Strategy<Value = Wish> {
         option::of(0..20u64),
         (1..4u32, 0..10u64),
         option::weighted(0.3, (0..3u8, any::<bool>())),
+        option::weighted(0.3, 0..2u8),
         prop::bool::weighted(0.2),
     )
         .prop_map(
-            |((task, tenant, flag, priority), delay, (attempts, wait), key, large)| Wish {
+            |((task, tenant, flag, priority), delay, (attempts, wait), key, queue, large)| Wish {
                 task,
                 tenant,
                 flag,
@@ -81,6 +83,7 @@ fn wish() -> impl Strategy<Value = Wish> {
                 attempts,
                 wait,
                 key,
+                queue,
                 large,
             },
         )

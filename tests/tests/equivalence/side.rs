@@ -61,6 +61,9 @@ impl Side {
             Some((key, false)) => job.key(key.to_string()),
             None => job,
         };
+        if let Some(queue) = wish.queue {
+            job = job.queue(queue.to_string());
+        }
         job.priority(wish.priority)
             .max_attempts(wish.attempts)
             .run_at(wish.delay.map(|delay| self.f.in_seconds(delay)))
