@@ -18,10 +18,10 @@ use super::keys::{KeySpace, Waiting};
 use super::log::{Level, StoredLine};
 use super::ops::quarantine::Record;
 use super::ops::sweep::{Moment, Walks};
-use super::plan::{Entry, WorkerRecord};
+use super::plan::{Entry, StoredSetting, WorkerRecord};
 use super::scheme::Scheme;
 use super::serial::{self, QueueLane, Standing};
-use super::{Backoff, JobId, Lane, State};
+use super::{Backoff, JobId, Lane, LaneFilter, Rate, State};
 use crate::clock::Timestamp;
 use crate::kv::Key;
 
@@ -176,6 +176,14 @@ fn the_bytes_of_records_do_not_change() {
         lanes: vec![queue],
     };
     holds("queue", &queue);
+    holds(
+        "lane",
+        &StoredSetting {
+            flags: lane().flags,
+            paused_at: Some(1_795_249_800_000_000),
+            rate: Some(Rate::new(10, Duration::from_secs(1)).burst(3)),
+        },
+    );
     let moment = Moment {
         ended_at: 1_795_249_800_000_000,
         id: [1; 16],
@@ -214,6 +222,11 @@ fn the_bytes_of_keys_do_not_change() {
         JobId::from_bytes([9; 16]),
         Timestamp::from_micros(1_795_249_800_000_000),
     );
+    let one_lane = LaneFilter {
+        tenant: Some(lane().tenant),
+        task: Some(lane().task),
+        flags: Some(lane().flags),
+    };
     let built = [
         ("key-format", keys.format()),
         ("key-job", keys.job(id)),
@@ -227,6 +240,8 @@ fn the_bytes_of_keys_do_not_change() {
         ),
         ("key-worker", keys.worker(&[7; 16], 300)),
         ("key-attention", keys.attention(at, id)),
+        ("key-lane-all", keys.lane_setting(&LaneFilter::all())),
+        ("key-lane", keys.lane_setting(&one_lane)),
         ("key-unique", keys.unique("acme", "order/7")),
         ("key-history", keys.history(id, 8, &[]).key),
         ("key-log", keys.log(id, at, u64::MAX, &[]).key),

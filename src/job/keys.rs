@@ -12,6 +12,7 @@
 //! | wait | hash of tenant and queue key, task, hash of the flags, priority, `run_at`, id | a [`Waiting`] |
 //! | queue | hash of tenant and queue key | the [record](super::serial::Record) of a serial queue |
 //! | worker | incarnation, slot | who holds which jobs |
+//! | lane | which of tenant, task and flags are set; tenant, task, hash of the flags | what is set for these lanes |
 //! | attention | `ended_at`, id | nothing: failed, canceled and timed-out jobs; [`LATE`]: others that ended late |
 //! | unique | hash of tenant and job key | the key in full, the id |
 //! | history | id, number of the first step | steps that were spilled from the header |
@@ -29,7 +30,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::scheme::Scheme;
-use super::{Error, JobId, Lane, Result};
+use super::{Error, JobId, Lane, LaneFilter, Result};
 use crate::clock::Timestamp;
 use crate::encoding::tuple::{DecodeError, Reader, Tuple};
 use crate::kv::{self, Key, Object};
@@ -49,7 +50,7 @@ pub(crate) enum Space {
     Queue = 7,
     Worker = 8,
     Attention = 9,
-    // 10 is kept for `lane`, the settings of lanes.
+    Lane = 10,
     Unique = 11,
     History = 12,
     Log = 13,
@@ -62,7 +63,7 @@ pub(crate) enum Space {
 
 impl Space {
     /// Every space there is.
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::Format,
         Self::Job,
         Self::Payload,
@@ -72,6 +73,7 @@ impl Space {
         Self::Queue,
         Self::Worker,
         Self::Attention,
+        Self::Lane,
         Self::Unique,
         Self::History,
         Self::Log,
@@ -228,6 +230,11 @@ impl KeySpace {
             .uuid(id.as_bytes())
             .finish()
             .into()
+    }
+
+    /// The priority of the job at a position; the last one if it cannot be read.
+    pub(crate) fn priority_at(position: &[u8]) -> i64 {
+        Reader::new(position).read_i64().unwrap_or(i64::MAX)
     }
 
     pub(crate) fn ready(&self, lane: &Lane, priority: i16, run_at: Timestamp, id: JobId) -> Key {
@@ -388,6 +395,51 @@ impl KeySpace {
         self.read(Space::Worker, key, |rest| {
             Ok((rest.read_uuid()?, rest.read_u64()?))
         })
+    }
+
+    pub(crate) fn lane_settings(&self) -> Key {
+        self.prefix(Space::Lane)
+    }
+
+    /// What is set for these lanes.
+    pub(crate) fn lane_setting(&self, lanes: &LaneFilter) -> Key {
+        let LaneFilter {
+            tenant,
+            task,
+            flags,
+        } = lanes;
+        let set = [tenant.is_some(), task.is_some(), flags.is_some()];
+        let kind = set
+            .iter()
+            .rev()
+            .fold(0, |kind, set| kind << 1 | u64::from(*set));
+        self.space(Space::Lane, 256)
+            .uint(kind)
+            .string(tenant.as_deref().unwrap_or_default())
+            .string(task.as_deref().unwrap_or_default())
+            .uuid(&flags_hash(flags.as_deref().unwrap_or_default()))
+            .finish()
+            .into()
+    }
+
+    /// The lanes that a key of [`lane_setting`](Self::lane_setting) is for, whose flags, if it is
+    /// for some only, are these.
+    pub(crate) fn read_lane_setting(&self, key: &Key, flags: &[String]) -> Result<LaneFilter> {
+        let (kind, tenant, task) = self.read(Space::Lane, key, |rest| {
+            let kind = rest.read_u64()?;
+            let (tenant, task) = (rest.read_string()?, rest.read_string()?);
+            rest.read_uuid()?;
+            Ok((kind, tenant.into_owned(), task.into_owned()))
+        })?;
+        let lanes = LaneFilter {
+            tenant: (kind & 1 != 0).then_some(tenant),
+            task: (kind & 2 != 0).then_some(task),
+            flags: (kind & 4 != 0).then(|| flags.to_vec()),
+        };
+        if self.lane_setting(&lanes) != *key {
+            return Err(not_ours(key, &"its record has other flags"));
+        }
+        Ok(lanes)
     }
 
     pub(crate) fn unique(&self, tenant: &str, key: &str) -> Key {

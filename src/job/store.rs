@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::{
-    Beat, Claim, Claims, Cursor, Ended, Enqueued, Failure, Job, JobId, Lease, Level, LogLine,
-    LogQuery, NewJob, Outcome, Page, Payload, QuarantineId, Quarantined, QuarantinedRecord, Query,
-    Released, Result, Selector, Stats, Step,
+    Beat, Claim, Claims, Cursor, Ended, Enqueued, Failure, Job, JobId, LaneFilter, LaneSetting,
+    LaneStatus, Lease, Level, LogLine, LogQuery, NewJob, Outcome, Page, Payload, QuarantineId,
+    Quarantined, QuarantinedRecord, Query, Rate, Released, Result, Selector, Stats, Step,
 };
 use crate::clock::Timestamp;
 use crate::kv::Health;
@@ -206,6 +206,74 @@ pub trait StateStore: Send + Sync {
     async fn quarantined(&self, id: QuarantineId) -> Result<Option<QuarantinedRecord>>;
 }
 
+/// Steering lanes: what is set for some of them holds for all lanes that the filter means, also
+/// for those that get their first job later.
+///
+/// Settings concern what is taken from a lane by [`claim`](QueueStore::claim) and
+/// [`dequeue_next`](QueueStore::dequeue_next): jobs that run go on, and one that is named
+/// ([`dequeue`](QueueStore::dequeue), [`cancel`](QueueStore::cancel)) is found as ever. They hold
+/// for this store at once, and for other processes on the same data as soon as they hear of it, or
+/// within a second where the store below cannot tell them. Every process keeps all of them in
+/// memory: they are meant for tasks and tenants by the hundred.
+#[async_trait]
+pub trait LaneStore: Send + Sync {
+    /// Takes nothing from these lanes until they are resumed, however many jobs are waiting there,
+    /// and at no cost to claims from others. Says whether this filter was not paused before.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// # use std::sync::Arc;
+    /// use kvjob::job::{Claim, KvStore, LaneFilter, LaneStore, NewJob, Options, QueueStore};
+    /// # let jobs = KvStore::open(Arc::new(kvjob::kv::Memory::new()), Options::default()).await?;
+    /// jobs.enqueue(NewJob::new("send-mail", "ada")?).await?;
+    /// jobs.pause(&LaneFilter::all().task("send-mail")).await?;
+    /// assert!(jobs.claim(Claim::new("worker-1")).await?.jobs.is_empty());
+    /// jobs.resume(&LaneFilter::all().task("send-mail")).await?;
+    /// assert_eq!(jobs.claim(Claim::new("worker-1")).await?.jobs.len(), 1);
+    /// # Ok::<(), kvjob::job::Error>(()) }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// [`Invalid`](super::Error::Invalid) for names that cannot be, or what the store says.
+    async fn pause(&self, lanes: &LaneFilter) -> Result<bool>;
+
+    /// Takes back what [`pause`](Self::pause) did with the same filter, and wakes whoever waits
+    /// for jobs. A lane that another filter pauses, too, stays paused. Says whether this filter was
+    /// paused.
+    ///
+    /// # Errors
+    /// As [`pause`](Self::pause).
+    async fn resume(&self, lanes: &LaneFilter) -> Result<bool>;
+
+    /// Lets each process take jobs from these lanes, all of them together, at most at this rate;
+    /// `None` for as many as it likes. A lane that several filters limit is under all of those
+    /// limits. Says whether that is a change.
+    ///
+    /// A claim that finds jobs held back says [until when](super::Claims::limited_until).
+    ///
+    /// # Errors
+    /// [`Invalid`](super::Error::Invalid) (`rate-zero`, `rate-without-time`), or as
+    /// [`pause`](Self::pause).
+    async fn limit(&self, lanes: &LaneFilter, rate: Option<Rate>) -> Result<bool>;
+
+    /// What is set, a page at a time.
+    ///
+    /// # Errors
+    /// What the store says.
+    async fn lane_settings(
+        &self,
+        limit: usize,
+        cursor: Option<Cursor>,
+    ) -> Result<Page<LaneSetting>>;
+
+    /// The lanes that have due jobs, a page at a time: by tenant, then by task. Jobs that became due
+    /// since the last claim are not seen yet.
+    ///
+    /// # Errors
+    /// What the store says.
+    async fn lanes(&self, limit: usize, cursor: Option<Cursor>) -> Result<Page<LaneStatus>>;
+}
+
 /// Writing and reading a job's log.
 #[async_trait]
 pub trait LogStore: Send + Sync {
@@ -254,7 +322,9 @@ pub trait ResultStore: Send + Sync {
 
 /// A job store: all of the above, and its own life.
 #[async_trait]
-pub trait Store: QueueStore + StateStore + LogStore + ResultStore + Debug + 'static {
+pub trait Store:
+    QueueStore + LaneStore + StateStore + LogStore + ResultStore + Debug + 'static
+{
     /// What the store below is called, such as `redb`.
     fn name(&self) -> &str;
 

@@ -12,10 +12,10 @@ use tower_service::Service;
 use super::control::Stop;
 use super::extract::{self, DataMap, Need};
 use super::leases::Leases;
-use super::shared::{Registered, Shared};
+use super::shared::{Forbidden, Registered, Shared};
 use super::{BoxError, Context, Handler, IntoOutcome, Route, TaskHandler, Worker};
 use crate::clock::{Clock, SystemClock};
-use crate::job::{self, Claim, Error, Task};
+use crate::job::{self, Claim, Error, Selector, Task};
 
 /// The shortest lease: one below it would be all heartbeats.
 const SHORTEST_LEASE: Duration = Duration::from_secs(1);
@@ -63,6 +63,8 @@ pub struct Builder {
     layers: Vec<Box<dyn Fn(Route) -> Route + Send + Sync>>,
     data: DataMap,
     needs: Vec<Need>,
+    selector: Selector,
+    forbidden: Option<Forbidden>,
 }
 
 impl Builder {
@@ -84,6 +86,8 @@ impl Builder {
             layers: Vec::new(),
             data: DataMap::default(),
             needs: Vec::new(),
+            selector: Selector::new(),
+            forbidden: None,
         }
     }
 
@@ -231,6 +235,53 @@ impl Builder {
         self
     }
 
+    /// Only jobs of this tenant; of an empty one, those without a tenant. Of all where not said.
+    pub fn tenant(mut self, tenant: impl Into<String>) -> Self {
+        self.selector = self.selector.tenant(tenant);
+        self
+    }
+
+    /// Tenants take turns: see [`Selector::tenants_in_turn`].
+    pub fn tenants_in_turn(mut self) -> Self {
+        self.selector = self.selector.tenants_in_turn();
+        self
+    }
+
+    /// No jobs that carry any of these flags.
+    pub fn forbid_flags(mut self, flags: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.selector = self.selector.forbid_flags(flags);
+        self
+    }
+
+    /// No jobs that carry a flag which this function names; it is asked before every claim, and
+    /// must not block. Besides those of [`forbid_flags`](Self::forbid_flags).
+    ///
+    /// ```
+    /// # fn example(store: std::sync::Arc<dyn kvjob::job::Store>) -> kvjob::job::Result<()> {
+    /// # use std::sync::Arc;
+    /// # use std::sync::atomic::{AtomicBool, Ordering};
+    /// # use kvjob::worker::{Context, Worker};
+    /// let busy = Arc::new(AtomicBool::new(false));
+    /// let worker = Worker::builder(store)
+    ///     .forbid_flags_by(move || busy.load(Ordering::Relaxed).then_some("heavy"))
+    ///     .handler("resize-image", |_: Context| async {})
+    ///     .build()?;
+    /// # drop(worker);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// If it panics, the worker finishes what runs and [`run`](Worker::run) fails with
+    /// `forbid-flags-panicked`.
+    pub fn forbid_flags_by<I>(mut self, flags: impl Fn() -> I + Send + Sync + 'static) -> Self
+    where
+        I: IntoIterator<Item: Into<String>>,
+    {
+        let flags = move || flags().into_iter().map(Into::into).collect();
+        self.forbidden = Some(Box::new(flags));
+        self
+    }
+
     /// The worker.
     ///
     /// # Errors
@@ -248,9 +299,9 @@ impl Builder {
         let name = self
             .name
             .unwrap_or_else(|| format!("worker-{}-{:08x}", std::process::id(), clock.random()));
-        let tasks = match fallback {
-            Some(_) => None,
-            None => Some(handlers.keys().cloned().collect()),
+        let selector = match fallback {
+            Some(_) => self.selector,
+            None => self.selector.tasks(handlers.keys()),
         };
         Ok(Worker {
             shared: Arc::new(Shared {
@@ -268,7 +319,8 @@ impl Builder {
                 handlers,
                 fallback,
                 data: self.data,
-                tasks,
+                selector,
+                forbidden: self.forbidden,
                 events: broadcast::Sender::new(EVENTS),
                 stop: watch::Sender::new(Stop::No),
                 leases: Arc::new(Leases::default()),

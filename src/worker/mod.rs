@@ -156,7 +156,7 @@ impl fmt::Debug for Worker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Worker")
             .field("name", &self.shared.name)
-            .field("tasks", &self.shared.tasks)
+            .field("selector", &self.shared.selector)
             .field("concurrency", &*self.shared.concurrency.borrow())
             .finish_non_exhaustive()
     }

@@ -154,13 +154,11 @@ impl Loop {
         let shared = &self.shared;
         let free = shared.concurrency.borrow().saturating_sub(self.tasks.len());
         shared.emit(|| Event::ClaimStarted { max: free });
-        let mut claim = Claim::new(&shared.name).max(free).lease(shared.lease);
-        if let Some(tasks) = &shared.tasks {
-            claim = claim.tasks(tasks);
-        }
+        let claim = Claim::new(&shared.name).max(free).lease(shared.lease);
+        let claim = shared.selector().map(|from| claim.selector(from));
         let store = shared.store.clone();
         self.claiming = Some(Claiming {
-            answer: Box::pin(async move { store.claim(claim).await }),
+            answer: Box::pin(async move { store.claim(claim?).await }),
             asked: shared.clock.monotonic(),
             idle: self.tasks.is_empty(),
         });
@@ -178,7 +176,7 @@ impl Loop {
                 // What ended since the claim was asked may have added jobs.
                 if !idle {
                     self.next = Duration::ZERO;
-                } else if self.end.is_none() && !overdue {
+                } else if self.end.is_none() && !overdue && claims.limited_until.is_none() {
                     self.finish(Ok(()));
                 }
             }

@@ -1,6 +1,7 @@
 //! What all parts of one worker have in hand, and how long they wait before they try again.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +12,11 @@ use super::extract::DataMap;
 use super::leases::Leases;
 use super::{Event, Route};
 use crate::clock::Clock;
-use crate::job;
+use crate::job::{self, Error, Selector};
 use crate::kv::ErrorKind;
+
+/// Asked before every claim which flags jobs must not have.
+pub(super) type Forbidden = Box<dyn Fn() -> Vec<String> + Send + Sync>;
 
 /// The worker's options and shared parts.
 pub(super) struct Shared {
@@ -32,8 +36,10 @@ pub(super) struct Shared {
     pub(super) handlers: HashMap<String, Registered>,
     pub(super) fallback: Option<Registered>,
     pub(super) data: DataMap,
-    /// The tasks to claim; `None` for all.
-    pub(super) tasks: Option<Vec<String>>,
+    /// Which jobs to claim.
+    pub(super) selector: Selector,
+    /// Names more flags that they must not have.
+    pub(super) forbidden: Option<Forbidden>,
     pub(super) events: broadcast::Sender<Event>,
     pub(super) stop: watch::Sender<Stop>,
     pub(super) leases: Arc<Leases>,
@@ -50,6 +56,22 @@ pub(super) struct Registered {
 impl Shared {
     pub(super) fn handler(&self, task: &str) -> Option<&Registered> {
         self.handlers.get(task).or(self.fallback.as_ref())
+    }
+
+    /// Which jobs to claim now.
+    pub(super) fn selector(&self) -> job::Result<Selector> {
+        let selector = self.selector.clone();
+        let Some(forbidden) = &self.forbidden else {
+            return Ok(selector);
+        };
+        // It is the user's code, and the worker goes on running jobs whatever becomes of it.
+        match catch_unwind(AssertUnwindSafe(forbidden)) {
+            Ok(flags) => Ok(selector.forbid_flags(flags)),
+            Err(_) => Err(Error::invalid(
+                "forbid-flags-panicked",
+                "the function that says which flags are forbidden panicked: nobody knows which jobs this worker may take",
+            )),
+        }
     }
 
     /// Tells the listeners, if there are any.

@@ -64,6 +64,8 @@ pub enum Space {
     Worker = 8,
     /// Jobs that ended badly.
     Attention = 9,
+    /// What is set for lanes.
+    Lane = 10,
     /// Job keys.
     Unique = 11,
     /// Older history.

@@ -8,6 +8,7 @@ mod copy;
 mod dump;
 mod enqueue;
 mod events;
+mod lanes;
 mod list;
 mod purge;
 mod quarantine;
@@ -63,6 +64,10 @@ pub(crate) fn dispatch(args: Args) -> Result<ExitCode> {
             Command::Stats(_) => stats::run(&global).await,
             Command::Retry(args) => retry::run(&global, &args).await,
             Command::Cancel(args) => cancel::run(&global, &args).await,
+            Command::Pause(args) => lanes::pause(&global, &args.which).await,
+            Command::Resume(args) => lanes::resume(&global, &args.which).await,
+            Command::Limit(args) => lanes::limit(&global, &args).await,
+            Command::Lanes(args) => lanes::list(&global, &args).await,
             Command::Purge(args) => purge::run(&global, &args).await,
             Command::Quarantine(args) => quarantine::run(&global, &args.action).await,
             Command::Check(args) => check::run(&global, &args).await,

@@ -6,11 +6,12 @@ use super::super::keys::{KeySpace, Space, Waiting};
 use super::super::log::StoredLine;
 use super::super::ops::enqueue::Unique;
 use super::super::ops::quarantine::Record;
+use super::super::ops::set_lanes;
 use super::super::ops::sweep::Walks;
 use super::super::plan::{View, WorkerRecord};
 use super::super::{Error, JobId, Result};
 use super::{Damage, Fix, Named, Problem, Read, Rules, Verdict, expect, named, queue, read};
-use crate::kv::{Key, Object, Scan};
+use crate::kv::{ErrorKind, Key, Object, Scan};
 
 /// What is to be said of an object of this space; `None` is a space that nobody knows.
 pub(in crate::job) async fn entry(
@@ -36,6 +37,7 @@ pub(in crate::job) async fn entry(
         }
         Some(Space::Worker) => entry.worker(view).await,
         Some(Space::Queue) => queue::record(rules, view, object).await,
+        Some(Space::Lane) => Ok(entry.lane()),
         Some(Space::Quarantine) => Ok(entry.quarantine()),
         Some(Space::Job) => Ok(entry.not_ours(&"no id of a job is in it")),
         Some(Space::Format) | None => Ok(entry.elsewhere()),
@@ -58,7 +60,9 @@ pub(in crate::job) fn job_of(rules: &Rules<'_>, space: Space, object: &Object) -
             Read::Good(unique) => return Some(JobId::from_bytes(unique.id)),
             Read::TooNew | Read::Bad(_) => return None,
         },
-        Space::Format | Space::Worker | Space::Queue | Space::Quarantine => return None,
+        Space::Format | Space::Worker | Space::Queue | Space::Lane | Space::Quarantine => {
+            return None;
+        }
     };
     id.ok()
 }
@@ -294,6 +298,18 @@ impl Entry<'_> {
             }
         }
         Ok(Verdict::of(problems))
+    }
+
+    /// What is set for lanes. Without it, they are as if nothing had been.
+    fn lane(&self) -> Verdict {
+        match set_lanes::read(self.rules.keys, self.object) {
+            Ok(_) => Verdict::Sound,
+            Err(Error::Store(error)) if *error.kind() == ErrorKind::TooNew => Verdict::TooNew,
+            Err(error) => {
+                let message = error.to_string();
+                self.problem(Damage::CorruptEntry, None, message, self.put_aside())
+            }
+        }
     }
 
     /// How far sweeps have come. Without it they begin again.

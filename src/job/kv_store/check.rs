@@ -31,7 +31,7 @@ const MOST_DELETING: usize = 1024;
 
 /// Everything but the format, in the order in which it is mended best: worker records before the
 /// jobs that have leases in them, jobs before what follows from them.
-const ORDER: [Space; 15] = [
+const ORDER: [Space; 16] = [
     Space::Worker,
     Space::Job,
     Space::Queue,
@@ -42,6 +42,7 @@ const ORDER: [Space; 15] = [
     Space::Attention,
     Space::Unique,
     Space::Signal,
+    Space::Lane,
     Space::Payload,
     Space::Result,
     Space::History,

@@ -7,6 +7,7 @@
 //! | `request` | what callers send to it, and how they are answered |
 //! | `queue`, `state`, `logs` | the traits of a job store, one file each |
 //! | `wait` | how jobs ended, for those who wait for it |
+//! | `lanes` | what is set for lanes, and how they stand |
 //! | `list` | the queue in claim order |
 //! | `glance` | a look of bounded cost, and what is seen to happen |
 //! | `within` | storing a job inside a transaction of the user's |
@@ -17,6 +18,7 @@
 mod check;
 mod commit;
 mod glance;
+mod lanes;
 mod list;
 mod listener;
 mod logs;
@@ -209,6 +211,7 @@ impl KvStore {
         let prefixes = vec![
             keys.ready_all(),
             keys.scheduled_all(),
+            keys.lane_settings(),
             keys.signals(&self.0.incarnation),
         ];
         let clock = Arc::clone(&self.0.options.clock);
@@ -367,6 +370,10 @@ impl Store for KvStore {
 
     async fn clear(&self) -> Result<()> {
         self.0.store.delete(&self.0.keys.everything()).await?;
+        // What this process remembers of it is gone, too.
+        let forget = Request::Heard(vec![kv::Event::Lagged]);
+        // One that is stopped remembers nothing.
+        let _ = self.send(forget).await;
         self.check_format().await
     }
 

@@ -12,10 +12,12 @@ use super::super::plan::{Context, Effect, Entry, Look, View, WorkerRecord};
 use super::super::serial::{Queue, Standing};
 use super::super::transition::{self, Why};
 use super::super::{Claimed, Claims, Error, Job, JobId, Lease, Result, Selector, State};
-use super::{expire, promote, quarantine};
+use super::{expire, promote, quarantine, set_lanes};
 use crate::kv::{ErrorKind, Key, Object};
 
 mod heads;
+mod limits;
+mod order;
 
 use heads::Heads;
 
@@ -59,8 +61,11 @@ pub(in crate::job) async fn read_ahead(
             None => wants.push((&caller.selector, caller.max)),
         }
     }
-    let mut scans = heads::first_scans(cx, &wants);
+    let mut scans = heads::first_scans(cx, view, &wants);
     scans.push(promote::first_scan(cx, view));
+    if !cx.settings_known {
+        scans.push(set_lanes::first_scan(cx.keys));
+    }
     if cx.look != Look::Not {
         scans.push(expire::first_scan(cx.keys));
     }
@@ -104,16 +109,21 @@ pub(in crate::job) async fn plan(
                 continue;
             };
             let (jobs, full) = desk.serve(cx, view, wanted, &mut heads).await?;
+            let limited_until = heads.limited_until(cx);
             // Who got nothing because the commit is full should come again at once.
             let next_due = if jobs.is_empty() && full {
                 Some(cx.now)
             } else {
-                next_due
+                next_due.into_iter().chain(limited_until).min()
             };
             if let Some(answer) = got.get_mut(index) {
                 *answer = Some(match &wanted.mode {
                     Mode::Take => Got::Taken(jobs.into_iter().map(|taken| taken.job).collect()),
-                    Mode::Lease { .. } => Got::Claims(Claims { jobs, next_due }),
+                    Mode::Lease { .. } => Got::Claims(Claims {
+                        jobs,
+                        next_due,
+                        limited_until,
+                    }),
                 });
             }
         }
@@ -188,13 +198,17 @@ impl Desk {
             let ready = match cx.keys.read_ready(&entry.key) {
                 Ok(ready) => ready,
                 Err(error) => {
+                    heads.skipped(&entry);
                     quarantine::index(cx, view, &entry, &error.to_string())?;
                     continue;
                 }
             };
             let (header, queue) = match judge(cx, view, &entry, &ready).await? {
                 Verdict::Runs(header, queue) => (*header, queue),
-                Verdict::Stale => continue,
+                Verdict::Stale => {
+                    heads.skipped(&entry);
+                    continue;
+                }
                 Verdict::LeftAlone => {
                     passed_over.push(entry);
                     continue;
@@ -224,6 +238,7 @@ impl Desk {
             }
             match took {
                 Ok(claimed) => {
+                    heads.taken(cx, view, &entry);
                     taken.push(claimed);
                     alone = suspect;
                     self.suspect_out |= suspect;
@@ -231,6 +246,7 @@ impl Desk {
                 // Its arguments cannot be read: put it aside, or it would be claimed again and
                 // again.
                 Err(Error::Store(error)) if *error.kind() == ErrorKind::Corrupt => {
+                    heads.skipped(&entry);
                     let key = cx.keys.job(ready.id);
                     if let Some(value) = view.stored(&key) {
                         quarantine::header(cx, view, &key, &value, &error).await?;

@@ -18,6 +18,7 @@ pub(in crate::job) mod purge;
 pub(in crate::job) mod quarantine;
 pub(in crate::job) mod release;
 pub(in crate::job) mod retry;
+pub(in crate::job) mod set_lanes;
 pub(in crate::job) mod settle;
 pub(in crate::job) mod snooze;
 pub(in crate::job) mod sweep;

@@ -17,6 +17,7 @@ use super::super::{Error, JobId, QuarantineId, Released, Result, serial};
 use super::Operation;
 use super::enqueue::{self, Unique};
 use super::quarantine::Record;
+use super::set_lanes;
 use crate::kv::{Key, Object};
 
 const RELEASED: &str = "released from quarantine";
@@ -165,6 +166,7 @@ async fn readable(
             cx.keys.read_worker(key)?;
             header::decode::<WorkerRecord>(key, value)?;
         }
+        Some(Space::Lane) => drop(set_lanes::read(cx.keys, object)?),
         Some(Space::Unique) => drop(header::decode::<Unique>(key, value)?),
         Some(Space::Wait) => drop(cx.keys.read_wait(key)?),
         Some(Space::Queue) => {

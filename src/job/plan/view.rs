@@ -6,11 +6,12 @@
 
 use std::collections::{BTreeMap, HashMap, btree_map};
 use std::ops::Bound;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::super::keys::Position;
-use super::super::{JobId, Lane, Result};
+use super::super::{JobId, Lane, LaneSetting, Result};
 use crate::clock::Timestamp;
 use crate::kv::{self, Change, Expect, Key, Object, Scan, Store};
 
@@ -71,6 +72,14 @@ pub(in crate::job) enum Effect {
     Heard { prefix: Key },
     /// Lanes were looked for up to this one; `None` if up to the last.
     Looked { next: Option<Key> },
+    /// This is set for some lanes now.
+    Set(LaneSetting),
+    /// This, and nothing else, is set for lanes.
+    SettingsRead(Vec<LaneSetting>),
+    /// A job was taken from this lane, at this monotonic time.
+    Spent { lane: Lane, at: Duration },
+    /// It is the turn of the tenants behind this one.
+    Turn { tenant: String },
     /// A lease of this process began.
     Leased {
         id: JobId,
@@ -301,6 +310,14 @@ impl<'s> View<'s> {
         let ready = later.filter(|effect| matches!(effect, Effect::Ready { .. }));
         let ready: Vec<Effect> = ready.cloned().collect();
         self.effects.extend(ready);
+    }
+
+    /// The lanes of the jobs that were taken under a limit in this group.
+    pub(in crate::job) fn spent(&self) -> impl Iterator<Item = (&Lane, Duration)> {
+        self.effects.iter().filter_map(|effect| match effect {
+            Effect::Spent { lane, at } => Some((lane, *at)),
+            _ => None,
+        })
     }
 
     /// What the store held under a key that was read.

@@ -8,10 +8,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use kvjob::clock::Timestamp;
 use kvjob::job::{
-    Beat, Claim, Claims, Cursor, Ended, Enqueued, Error, Failure, Job, JobId, Lease, Level,
-    LogLine, LogQuery, LogStore, NewJob, Outcome, Page, Payload, QuarantineId, Quarantined,
-    QuarantinedRecord, Query, QueueStore, Released, Result, ResultStore, Selector, StateStore,
-    Stats, Step, Store,
+    Beat, Claim, Claims, Cursor, Ended, Enqueued, Error, Failure, Job, JobId, LaneFilter,
+    LaneSetting, LaneStatus, LaneStore, Lease, Level, LogLine, LogQuery, LogStore, NewJob, Outcome,
+    Page, Payload, QuarantineId, Quarantined, QuarantinedRecord, Query, QueueStore, Rate, Released,
+    Result, ResultStore, Selector, StateStore, Stats, Step, Store,
 };
 use kvjob::kv::Health;
 use tokio::sync::{Semaphore, watch};
@@ -201,6 +201,33 @@ impl QueueStore for Faulty {
             Some(deaf) => deaf.subscribe(),
             None => self.inner.activity(),
         }
+    }
+}
+
+#[async_trait]
+impl LaneStore for Faulty {
+    async fn pause(&self, lanes: &LaneFilter) -> Result<bool> {
+        self.inner.pause(lanes).await
+    }
+
+    async fn resume(&self, lanes: &LaneFilter) -> Result<bool> {
+        self.inner.resume(lanes).await
+    }
+
+    async fn limit(&self, lanes: &LaneFilter, rate: Option<Rate>) -> Result<bool> {
+        self.inner.limit(lanes, rate).await
+    }
+
+    async fn lane_settings(
+        &self,
+        limit: usize,
+        cursor: Option<Cursor>,
+    ) -> Result<Page<LaneSetting>> {
+        self.inner.lane_settings(limit, cursor).await
+    }
+
+    async fn lanes(&self, limit: usize, cursor: Option<Cursor>) -> Result<Page<LaneStatus>> {
+        self.inner.lanes(limit, cursor).await
     }
 }
 

@@ -12,6 +12,7 @@ mod ends;
 mod events;
 mod faulty;
 mod interrupting;
+mod lanes;
 mod leases;
 mod metrics;
 mod misbehaving;
