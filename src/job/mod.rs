@@ -7,6 +7,7 @@
 mod backoff;
 mod check;
 mod copy;
+mod cron;
 mod error;
 mod format;
 #[cfg(test)]
@@ -37,6 +38,7 @@ mod transition;
 pub use backoff::Backoff;
 pub use check::{CheckEvent, Checked, Damage, Finding};
 pub use copy::{Copied, Copying, Existing, Namespace, Stage, read_dump};
+pub use cron::{CronRecord, Fired, MAX_CRON_DEFINITION, MAX_CRON_ID};
 pub use error::{Error, Result};
 pub use id::{JobId, ParseJobIdError};
 pub use jobs::{Add, Jobs};
@@ -44,6 +46,8 @@ pub use kv_store::{DEFAULT_NAMESPACE, KvStore, Options, Receipt};
 pub use lease::{Beat, Claim, Claimed, Claims, Failure, Lease, Outcome, Retry, Selector};
 pub use log::{Level, LogLine};
 pub use model::{Job, Lane, State, Step};
+#[cfg(feature = "cron")]
+pub(crate) use new::check_text;
 pub use new::{
     DEFAULT_MAX_ATTEMPTS, Enqueued, MAX_FLAG, MAX_FLAGS, MAX_KEY, MAX_TASK, MAX_TENANT, NewJob,
 };
@@ -55,5 +59,5 @@ pub use query::{Cursor, LogQuery, Page, Query};
 pub use result::Ended;
 pub use retention::Retention;
 pub use stats::Stats;
-pub use store::{LogStore, QueueStore, ResultStore, StateStore, Store};
+pub use store::{CronStore, LogStore, QueueStore, ResultStore, StateStore, Store};
 pub use task::Task;
