@@ -312,6 +312,11 @@ impl Schedule {
         self.known(record).next(now)
     }
 
+    /// The first slot after a time, of a schedule that was first seen at `added_at`.
+    pub fn next_after(&self, time: Timestamp, added_at: Timestamp) -> Option<Timestamp> {
+        self.when.next(time, added_at)
+    }
+
     pub(super) fn known(&self, record: &CronRecord) -> Known<'_> {
         Known {
             when: &self.when,
