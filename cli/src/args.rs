@@ -1,5 +1,7 @@
 //! What may be said on the command line.
 
+pub(crate) mod cron;
+
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -71,6 +73,7 @@ pub(crate) enum Command {
     Copy(Copy),
     Dump(Dump),
     Restore(Restore),
+    Cron(cron::Cron),
     Backends(Backends),
     /// Kills what a killed kvjob left running; started by kvjob itself.
     #[command(name = crate::exec::GUARD, hide = true)]

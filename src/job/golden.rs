@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::cron::Stored;
 use super::format::Unfinished;
 use super::header::{self, Arguments, Header, Holder, JobKey, Phase, Recent, StoredStep};
 use super::keys::{KeySpace, Waiting};
@@ -202,6 +203,15 @@ fn the_bytes_of_records_do_not_change() {
         at: 1_795_249_800_000_000,
     };
     holds("quarantined", &record);
+    let cron = Stored {
+        revision: 300,
+        definition: Some(r#"{"id":"nightly"}"#.into()),
+        added_at: 1_795_249_800_000_000,
+        settled: 1_795_249_800_000_001,
+        last_slot: Some(-1),
+        paused: true,
+    };
+    holds("cron", &cron);
     let mark = Unfinished::mark(0x0123_4567_89ab_cdef).unwrap();
     assert_eq!(hex(&mark), pinned("unfinished"));
     let fields = BTreeMap::from([("stream".to_owned(), "stdout".to_owned())]);
@@ -250,6 +260,7 @@ fn the_bytes_of_keys_do_not_change() {
         ("key-retention", keys.retention()),
         ("key-removal", keys.removal(id)),
         ("key-result", keys.result(id)),
+        ("key-cron", keys.cron("nightly")),
     ];
     // As it was before it had a hash; such keys are still read.
     let quarantined = hex(keys.quarantine(&keys.job(id), 0xfa).as_bytes());

@@ -22,6 +22,7 @@
 //! | result | id | a value that is too large for the header, as JSON |
 //! | retention | | how far the [sweep](super::ops::sweep) has come |
 //! | retention | id | nothing: jobs whose removal was begun |
+//! | cron | id of a schedule | how far its slots are settled, and what it says |
 //! | format | | the format's version |
 //!
 //! On a bag the keys of `history` and `log` end behind the id: see [`scheme`](super::scheme).
@@ -57,13 +58,13 @@ pub(crate) enum Space {
     Signal = 14,
     Quarantine = 15,
     Retention = 16,
-    // 17 is kept for `cron`, the schedules.
+    Cron = 17,
     Result = 18,
 }
 
 impl Space {
     /// Every space there is.
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::Format,
         Self::Job,
         Self::Payload,
@@ -80,6 +81,7 @@ impl Space {
         Self::Signal,
         Self::Quarantine,
         Self::Retention,
+        Self::Cron,
         Self::Result,
     ];
 }
@@ -588,6 +590,17 @@ impl KeySpace {
         self.read(Space::Retention, key, |rest| {
             rest.read_uuid().map(JobId::from_bytes)
         })
+    }
+
+    /// What is kept of a cron schedule.
+    pub(crate) fn cron(&self, id: &str) -> Key {
+        let key = self.space(Space::Cron, id.len() + 2);
+        key.string(id).finish().into()
+    }
+
+    /// The id in a key of [`cron`](Self::cron).
+    pub(crate) fn cron_id(&self, key: &Key) -> Result<String> {
+        self.read(Space::Cron, key, |rest| rest.read_string().map(Into::into))
     }
 
     /// Which of our spaces a key is in.

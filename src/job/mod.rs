@@ -7,6 +7,7 @@
 mod backoff;
 mod check;
 mod copy;
+mod cron;
 mod error;
 mod format;
 mod glance;
@@ -40,6 +41,7 @@ mod transition;
 pub use backoff::Backoff;
 pub use check::{CheckEvent, Checked, Damage, Finding};
 pub use copy::{Copied, Copying, Existing, Namespace, Stage, read_dump};
+pub use cron::{CronRecord, Fired, MAX_CRON_DEFINITION, MAX_CRON_ID};
 pub use error::{Error, Result};
 pub use glance::{Glance, Seen};
 pub use id::{JobId, ParseJobIdError};
@@ -49,6 +51,8 @@ pub use lane::{LaneFilter, LaneSetting, LaneStatus, Rate};
 pub use lease::{Beat, Claim, Claimed, Claims, Failure, Lease, Outcome, Retry, Selector};
 pub use log::{Level, LogLine};
 pub use model::{Job, Lane, State, Step};
+#[cfg(feature = "cron")]
+pub(crate) use new::check_text;
 pub use new::{
     DEFAULT_MAX_ATTEMPTS, Enqueued, MAX_FLAG, MAX_FLAGS, MAX_KEY, MAX_QUEUE, MAX_QUEUE_LIMIT,
     MAX_TASK, MAX_TENANT, NewJob,
@@ -61,5 +65,5 @@ pub use query::{Cursor, LogQuery, Page, Query};
 pub use result::Ended;
 pub use retention::Retention;
 pub use stats::Stats;
-pub use store::{LaneStore, LogStore, QueueStore, ResultStore, StateStore, Store};
+pub use store::{CronStore, LaneStore, LogStore, QueueStore, ResultStore, StateStore, Store};
 pub use task::Task;

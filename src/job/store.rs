@@ -8,9 +8,10 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::{
-    Beat, Claim, Claims, Cursor, Ended, Enqueued, Failure, Job, JobId, LaneFilter, LaneSetting,
-    LaneStatus, Lease, Level, LogLine, LogQuery, NewJob, Outcome, Page, Payload, QuarantineId,
-    Quarantined, QuarantinedRecord, Query, Rate, Released, Result, Selector, Stats, Step,
+    Beat, Claim, Claims, CronRecord, Cursor, Ended, Enqueued, Failure, Fired, Job, JobId,
+    LaneFilter, LaneSetting, LaneStatus, Lease, Level, LogLine, LogQuery, NewJob, Outcome, Page,
+    Payload, QuarantineId, Quarantined, QuarantinedRecord, Query, Rate, Released, Result, Selector,
+    Stats, Step,
 };
 use crate::clock::Timestamp;
 use crate::kv::Health;
@@ -320,10 +321,68 @@ pub trait ResultStore: Send + Sync {
     async fn wait(&self, id: JobId, timeout: Duration) -> Result<Ended>;
 }
 
+/// Keeping cron schedules: how far their slots are settled, and what those say that were added at
+/// run time. What a schedule says is text to the store; the floor above knows what it means.
+#[async_trait]
+pub trait CronStore: Send + Sync {
+    /// What is kept, by id, a page at a time.
+    ///
+    /// # Errors
+    /// What the store says.
+    async fn crons(&self, limit: usize, cursor: Option<Cursor>) -> Result<Page<CronRecord>>;
+
+    /// What is kept of this schedule, or `None`.
+    ///
+    /// # Errors
+    /// [`Corrupt`](crate::kv::ErrorKind::Corrupt) or [`TooNew`](crate::kv::ErrorKind::TooNew) if
+    /// it cannot be read, or what the store says.
+    async fn cron(&self, id: &str) -> Result<Option<CronRecord>>;
+
+    /// Keeps a schedule: its slots up to now are settled then. With a definition, one that is
+    /// kept already says this from now on, and its slots up to now are settled; without, it stays
+    /// as it is. Returns what is kept, and whether it is new.
+    ///
+    /// # Errors
+    /// [`Invalid`](super::Error::Invalid) for an id or a definition that cannot be, or
+    /// `cron-of-program` for a definition of one that was kept without; or what the store says.
+    async fn keep_cron(&self, id: &str, definition: Option<String>) -> Result<(CronRecord, bool)>;
+
+    /// Settles the slots of a schedule up to this one and adds the job of it, in one commit; so
+    /// that of all who try, in any process, one does it. Nothing is done if the schedule has
+    /// changed since the caller read it, is paused, or has settled the slot.
+    ///
+    /// # Errors
+    /// As [`enqueue`](QueueStore::enqueue).
+    async fn fire_cron(&self, record: &CronRecord, slot: Timestamp, job: NewJob) -> Result<Fired>;
+
+    /// Lets the slots of a schedule pass without a job from now on. Returns what is kept, or
+    /// `None` if nothing is.
+    ///
+    /// # Errors
+    /// What the store says.
+    async fn pause_cron(&self, id: &str) -> Result<Option<CronRecord>>;
+
+    /// Gives the slots of a schedule their jobs again. Those that passed meanwhile are settled.
+    ///
+    /// # Errors
+    /// What the store says.
+    async fn resume_cron(&self, id: &str) -> Result<Option<CronRecord>>;
+
+    /// Forgets a schedule; jobs that it added stay. Says whether it was there.
+    ///
+    /// # Errors
+    /// What the store says.
+    async fn remove_cron(&self, id: &str) -> Result<bool>;
+
+    /// Changes whenever what is kept may have changed in a way this process can see. A hint,
+    /// which may come without cause.
+    fn cron_changes(&self) -> watch::Receiver<u64>;
+}
+
 /// A job store: all of the above, and its own life.
 #[async_trait]
 pub trait Store:
-    QueueStore + LaneStore + StateStore + LogStore + ResultStore + Debug + 'static
+    QueueStore + LaneStore + StateStore + LogStore + ResultStore + CronStore + Debug + 'static
 {
     /// What the store below is called, such as `redb`.
     fn name(&self) -> &str;

@@ -78,6 +78,8 @@ pub enum Space {
     Quarantine = 15,
     /// How far sweeps have come, and removals that were begun.
     Retention = 16,
+    /// Cron schedules.
+    Cron = 17,
     /// Large results.
     Result = 18,
 }

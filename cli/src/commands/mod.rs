@@ -5,6 +5,7 @@ mod bulk;
 mod cancel;
 mod check;
 mod copy;
+mod cron;
 mod dump;
 mod enqueue;
 mod events;
@@ -74,6 +75,7 @@ pub(crate) fn dispatch(args: Args) -> Result<ExitCode> {
             Command::Copy(args) => copy::run(&global, &args).await,
             Command::Dump(args) => dump::run(&global, &args).await,
             Command::Restore(args) => restore::run(&global, &args).await,
+            Command::Cron(args) => cron::run(&global, args.action).await,
             Command::Backends(_) => backends::run(&global),
             Command::Guard => Ok(ExitCode::SUCCESS),
         }

@@ -1,6 +1,7 @@
 //! What must hold for every object that is not a header: kvjob wrote its key, its value can be
 //! read, its job exists and asks for it.
 
+use super::super::cron;
 use super::super::header::{Header, Phase};
 use super::super::keys::{KeySpace, Space, Waiting};
 use super::super::log::StoredLine;
@@ -39,6 +40,7 @@ pub(in crate::job) async fn entry(
         Some(Space::Queue) => queue::record(rules, view, object).await,
         Some(Space::Lane) => Ok(entry.lane()),
         Some(Space::Quarantine) => Ok(entry.quarantine()),
+        Some(Space::Cron) => Ok(entry.cron()),
         Some(Space::Job) => Ok(entry.not_ours(&"no id of a job is in it")),
         Some(Space::Format) | None => Ok(entry.elsewhere()),
     }
@@ -60,9 +62,12 @@ pub(in crate::job) fn job_of(rules: &Rules<'_>, space: Space, object: &Object) -
             Read::Good(unique) => return Some(JobId::from_bytes(unique.id)),
             Read::TooNew | Read::Bad(_) => return None,
         },
-        Space::Format | Space::Worker | Space::Queue | Space::Lane | Space::Quarantine => {
-            return None;
-        }
+        Space::Format
+        | Space::Worker
+        | Space::Queue
+        | Space::Lane
+        | Space::Quarantine
+        | Space::Cron => return None,
     };
     id.ok()
 }
@@ -315,6 +320,21 @@ impl Entry<'_> {
     /// How far sweeps have come. Without it they begin again.
     fn walks(&self) -> Verdict {
         match read::<Walks>(&self.object.key, &self.object.value) {
+            Read::Good(_) => Verdict::Sound,
+            Read::TooNew => Verdict::TooNew,
+            Read::Bad(error) => {
+                let message = error.to_string();
+                self.problem(Damage::CorruptEntry, None, message, self.put_aside())
+            }
+        }
+    }
+
+    /// What is kept of a cron schedule belongs to no job.
+    fn cron(&self) -> Verdict {
+        if let Err(error) = self.rules.keys.cron_id(&self.object.key) {
+            return self.not_ours(&error);
+        }
+        match read::<cron::Stored>(&self.object.key, &self.object.value) {
             Read::Good(_) => Verdict::Sound,
             Read::TooNew => Verdict::TooNew,
             Read::Bad(error) => {

@@ -31,7 +31,7 @@ const MOST_DELETING: usize = 1024;
 
 /// Everything but the format, in the order in which it is mended best: worker records before the
 /// jobs that have leases in them, jobs before what follows from them.
-const ORDER: [Space; 16] = [
+const ORDER: [Space; 17] = [
     Space::Worker,
     Space::Job,
     Space::Queue,
@@ -47,6 +47,7 @@ const ORDER: [Space; 16] = [
     Space::Result,
     Space::History,
     Space::Log,
+    Space::Cron,
     Space::Quarantine,
 ];
 

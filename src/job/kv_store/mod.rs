@@ -5,7 +5,7 @@
 //! | `planner` | the task that plans operations together and commits them |
 //! | `commit` | what became of a commit whose answer is lost |
 //! | `request` | what callers send to it, and how they are answered |
-//! | `queue`, `state`, `logs` | the traits of a job store, one file each |
+//! | `queue`, `state`, `logs`, `cron` | the traits of a job store, one file each |
 //! | `wait` | how jobs ended, for those who wait for it |
 //! | `lanes` | what is set for lanes, and how they stand |
 //! | `list` | the queue in claim order |
@@ -17,6 +17,7 @@
 
 mod check;
 mod commit;
+mod cron;
 mod glance;
 mod lanes;
 mod list;
@@ -48,7 +49,7 @@ use self::sweep::Sweeper;
 use self::wait::Waits;
 use super::format::Format;
 use super::id::IdSource;
-use super::keys::KeySpace;
+use super::keys::{KeySpace, Space};
 use super::ops::Operation;
 use super::ops::expire::Expire;
 use super::plan::Stamps;
@@ -94,6 +95,7 @@ struct Inner {
     stamps: Arc<Stamps>,
     requests: mpsc::Sender<Request>,
     activity: watch::Sender<u64>,
+    crons: watch::Sender<u64>,
     incarnation: [u8; 16],
     max_skew: Duration,
     started: Mutex<bool>,
@@ -159,7 +161,7 @@ impl KvStore {
             Ownership::Shared => Duration::from_secs(10),
         });
         let (requests, received) = mpsc::channel(MOST_WAITING);
-        let activity = watch::Sender::new(0);
+        let (activity, crons) = (watch::Sender::new(0), watch::Sender::new(0));
         let stamps = Arc::new(Stamps::new(clock.random()));
         let waits = Arc::new(Waits::default());
         let planner = Planner {
@@ -171,6 +173,7 @@ impl KvStore {
             max_skew,
             retention: options.retention,
             activity: activity.clone(),
+            crons: crons.clone(),
             requests: received,
             waits: Arc::clone(&waits),
             memory: Memory::default(),
@@ -184,6 +187,7 @@ impl KvStore {
             stamps,
             requests,
             activity,
+            crons,
             incarnation,
             max_skew,
             started: Mutex::new(false),
@@ -212,6 +216,7 @@ impl KvStore {
             keys.ready_all(),
             keys.scheduled_all(),
             keys.lane_settings(),
+            keys.prefix(Space::Cron),
             keys.signals(&self.0.incarnation),
         ];
         let clock = Arc::clone(&self.0.options.clock);

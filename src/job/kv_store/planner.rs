@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-use super::super::keys::KeySpace;
+use super::super::keys::{KeySpace, Space};
 use super::super::ops::claim::{self, Got, Wanted};
 use super::super::ops::set_lanes;
 use super::super::ops::{Operation, abandon::Abandon, expire::Expire};
@@ -52,6 +52,7 @@ pub(super) struct Planner {
     pub(super) max_skew: Duration,
     pub(super) retention: Retention,
     pub(super) activity: watch::Sender<u64>,
+    pub(super) crons: watch::Sender<u64>,
     pub(super) requests: mpsc::Receiver<Request>,
     pub(super) waits: Arc<Waits>,
     pub(super) memory: Memory,
@@ -387,12 +388,12 @@ impl Planner {
                 Effect::Ended { id, epoch } => self.memory.held.end(id, epoch),
                 Effect::Removed { .. } => {}
                 Effect::SlotRemoved { slot } => self.memory.held.drop_slot(slot),
+                Effect::Crons => bump(&self.crons),
                 Effect::LeftOver(line) => left_over.push(line),
             }
         }
         if stirred {
-            self.activity
-                .send_modify(|count| *count = count.wrapping_add(1));
+            bump(&self.activity);
         }
         left_over
     }
@@ -408,6 +409,7 @@ impl Planner {
                 Event::Changed(key) if key.starts_with(&self.keys.lane_settings()) => {
                     self.memory.settings_at = None;
                 }
+                Event::Changed(key) if self.concerns_crons(&key) => bump(&self.crons),
                 Event::Changed(key) => match self.keys.read_ready(&key) {
                     Ok(ready) => {
                         let (prefix, position) = key.as_bytes().split_at(ready.lane_len);
@@ -419,9 +421,9 @@ impl Planner {
                         }
                     }
                     // A key that stands for several.
-                    Err(_) => self.memory.forget(),
+                    Err(_) => self.look_around(),
                 },
-                Event::Lagged => self.memory.forget(),
+                Event::Lagged => self.look_around(),
             }
         }
         if self.memory.heard.len() > MOST_HEARD {
@@ -430,8 +432,17 @@ impl Planner {
         if self.memory.looked_at.is_none() {
             self.memory.heard.clear();
         }
-        self.activity
-            .send_modify(|count| *count = count.wrapping_add(1));
+        bump(&self.activity);
+    }
+
+    /// Something was not heard in full.
+    fn look_around(&mut self) {
+        self.memory.forget();
+        bump(&self.crons);
+    }
+
+    fn concerns_crons(&self, key: &Key) -> bool {
+        key.starts_with(&self.keys.prefix(Space::Cron))
     }
 
     fn concerns_no_lane(&self, key: &Key) -> bool {
@@ -484,6 +495,11 @@ impl Planner {
             .sleep_until(self.clock.monotonic() + Duration::from_millis(millis))
             .await;
     }
+}
+
+/// Tells those who watch.
+fn bump(changes: &watch::Sender<u64>) {
+    changes.send_modify(|count| *count = count.wrapping_add(1));
 }
 
 /// The number of the claims among a group's operations.

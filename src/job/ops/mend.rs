@@ -6,6 +6,7 @@
 use async_trait::async_trait;
 
 use super::super::check::{self, Damage, Finding, Fix, Problem, Rules};
+use super::super::cron;
 use super::super::format::{Format, Unfinished};
 use super::super::header::{self, Header};
 use super::super::keys::{KeySpace, Space};
@@ -239,6 +240,7 @@ async fn merit(
             let fits = |header: Header| check::unfit(&object.value, bytes(&header));
             u64::from(header.is_some_and(|header| fits(header).is_none()))
         }
+        Space::Cron => cron::Stored::decode(key, &object.value).map_or(0, |kept| kept.revision + 1),
         space => {
             let verdict = check::entry(rules, view, Some(space), object).await?;
             let problems = verdict.problems();

@@ -6,6 +6,7 @@ pub(in crate::job) mod abandon;
 pub(in crate::job) mod cancel;
 pub(in crate::job) mod claim;
 pub(in crate::job) mod complete;
+pub(in crate::job) mod cron;
 pub(in crate::job) mod dequeue;
 pub(in crate::job) mod enqueue;
 pub(in crate::job) mod expire;

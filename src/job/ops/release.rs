@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::super::cron;
 use super::super::header::{self, Header, Phase, StoredStep};
 use super::super::keys::{KeySpace, Space};
 use super::super::log::StoredLine;
@@ -182,6 +183,10 @@ async fn readable(
             let id = cx.keys.owner(Space::Log, key)?;
             let (_, _, line) = cx.keys.read_log(id, object)?;
             header::decode::<StoredLine>(key, line)?;
+        }
+        Some(Space::Cron) => {
+            cx.keys.cron_id(key)?;
+            cron::Stored::decode(key, value)?;
         }
         _ => {}
     }

@@ -97,6 +97,8 @@ pub(in crate::job) enum Effect {
     Removed { id: JobId, lease_until: Timestamp },
     /// A worker record of this process is gone.
     SlotRemoved { slot: u64 },
+    /// What is kept of cron schedules changed.
+    Crons,
     /// A log line that goes with the next commit.
     LeftOver(Object),
 }

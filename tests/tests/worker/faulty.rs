@@ -8,10 +8,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use kvjob::clock::Timestamp;
 use kvjob::job::{
-    Beat, Claim, Claims, Cursor, Ended, Enqueued, Error, Failure, Job, JobId, LaneFilter,
-    LaneSetting, LaneStatus, LaneStore, Lease, Level, LogLine, LogQuery, LogStore, NewJob, Outcome,
-    Page, Payload, QuarantineId, Quarantined, QuarantinedRecord, Query, QueueStore, Rate, Released,
-    Result, ResultStore, Selector, StateStore, Stats, Step, Store,
+    Beat, Claim, Claims, CronRecord, CronStore, Cursor, Ended, Enqueued, Error, Failure, Fired,
+    Job, JobId, LaneFilter, LaneSetting, LaneStatus, LaneStore, Lease, Level, LogLine, LogQuery,
+    LogStore, NewJob, Outcome, Page, Payload, QuarantineId, Quarantined, QuarantinedRecord, Query,
+    QueueStore, Rate, Released, Result, ResultStore, Selector, StateStore, Stats, Step, Store,
 };
 use kvjob::kv::Health;
 use tokio::sync::{Semaphore, watch};
@@ -283,6 +283,41 @@ impl ResultStore for Faulty {
 
     async fn wait(&self, id: JobId, timeout: Duration) -> Result<Ended> {
         self.inner.wait(id, timeout).await
+    }
+}
+
+#[async_trait]
+impl CronStore for Faulty {
+    async fn crons(&self, limit: usize, cursor: Option<Cursor>) -> Result<Page<CronRecord>> {
+        self.inner.crons(limit, cursor).await
+    }
+
+    async fn cron(&self, id: &str) -> Result<Option<CronRecord>> {
+        self.inner.cron(id).await
+    }
+
+    async fn keep_cron(&self, id: &str, definition: Option<String>) -> Result<(CronRecord, bool)> {
+        self.inner.keep_cron(id, definition).await
+    }
+
+    async fn fire_cron(&self, record: &CronRecord, slot: Timestamp, job: NewJob) -> Result<Fired> {
+        self.inner.fire_cron(record, slot, job).await
+    }
+
+    async fn pause_cron(&self, id: &str) -> Result<Option<CronRecord>> {
+        self.inner.pause_cron(id).await
+    }
+
+    async fn resume_cron(&self, id: &str) -> Result<Option<CronRecord>> {
+        self.inner.resume_cron(id).await
+    }
+
+    async fn remove_cron(&self, id: &str) -> Result<bool> {
+        self.inner.remove_cron(id).await
+    }
+
+    fn cron_changes(&self) -> watch::Receiver<u64> {
+        self.inner.cron_changes()
     }
 }
 
