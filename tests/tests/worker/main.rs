@@ -18,6 +18,7 @@ mod misbehaving;
 mod once;
 mod options;
 mod outages;
+mod prefetch;
 mod recording;
 mod resizing;
 mod signals;
