@@ -58,6 +58,7 @@ impl Jobs {
 
     /// A job with this payload, of the task its type is pinned to. It is stored when this is
     /// awaited; before, more may be said about it.
+    #[allow(clippy::needless_pass_by_value)] // It is made for this, and used nowhere else.
     pub fn add<T: Task>(&self, task: T) -> Add {
         Add {
             store: Arc::clone(&self.0),

@@ -84,13 +84,15 @@ pub(crate) async fn to_job(
     id: JobId,
     header: &Header,
 ) -> Result<Job> {
-    let payload = match header.payload_stored() {
-        true => view.get(&cx.keys.payload(id)).await?,
-        false => None,
+    let payload = if header.payload_stored() {
+        view.get(&cx.keys.payload(id)).await?
+    } else {
+        None
     };
-    let result = match header.result_stored() {
-        true => view.get(&cx.keys.result(id)).await?,
-        false => None,
+    let result = if header.result_stored() {
+        view.get(&cx.keys.result(id)).await?
+    } else {
+        None
     };
     header.to_job(id, payload.as_deref(), result.as_deref(), cx.now)
 }

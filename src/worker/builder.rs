@@ -57,6 +57,7 @@ pub struct Builder {
     shutdown_grace: Duration,
     max_store_errors: Option<u32>,
     handle_signals: bool,
+    prefetch: usize,
     timeout: Option<Duration>,
     handlers: Vec<(String, Registered)>,
     fallback: Option<Registered>,
@@ -80,6 +81,7 @@ impl Builder {
             shutdown_grace: Duration::from_secs(30),
             max_store_errors: None,
             handle_signals: true,
+            prefetch: 0,
             timeout: None,
             handlers: Vec::new(),
             fallback: None,
@@ -100,6 +102,15 @@ impl Builder {
     /// How many jobs it runs at a time, at least 1; 1 where not said.
     pub fn concurrency(mut self, concurrency: usize) -> Self {
         self.concurrency = concurrency;
+        self
+    }
+
+    /// How many jobs it claims ahead, so that many short jobs do not each wait for a claim; none
+    /// where not said. They keep other workers from having them: so no more than what runs in a
+    /// moment. What was not begun when the worker ends is given back, and counts no attempt. A job
+    /// on its last attempt is never claimed ahead.
+    pub fn prefetch(mut self, jobs: usize) -> Self {
+        self.prefetch = jobs;
         self
     }
 
@@ -315,6 +326,7 @@ impl Builder {
                 shutdown_grace: self.shutdown_grace,
                 max_store_errors: self.max_store_errors,
                 handle_signals: self.handle_signals,
+                prefetch: self.prefetch,
                 timeout: self.timeout,
                 handlers,
                 fallback,

@@ -83,6 +83,7 @@ mod handler;
 mod heartbeat;
 mod leases;
 mod metrics;
+mod prefetch;
 mod record;
 mod route;
 mod run;

@@ -9,11 +9,12 @@ use tokio::task::{JoinError, JoinSet};
 use tracing::Instrument as _;
 
 use super::control::Stop;
-use super::leases::Why;
+use super::leases::{Held, Why};
+use super::prefetch::Prefetched;
 use super::shared::{Shared, Verdict, changed, verdict};
 use super::{Event, attempt, cancel, heartbeat, metrics, signals};
 use crate::clock::Timestamp;
-use crate::job::{Claim, Claimed, Claims, Error, Result};
+use crate::job::{Claim, Claimed, Claims, Error, Job, Result};
 
 /// How often in a row a worker that runs once may fail to reach the store.
 const TRIES_ONCE: u32 = 5;
@@ -65,6 +66,8 @@ struct Loop {
     until: Until,
     /// The attempts under way. Dropped, it aborts them.
     tasks: JoinSet<Option<Error>>,
+    /// Jobs that wait for a free slot; none do where there is one.
+    prefetched: Prefetched,
     claiming: Option<Claiming>,
     /// When to claim next, in monotonic time, if nothing happens before.
     next: Duration,
@@ -82,6 +85,7 @@ impl Loop {
             shared,
             until,
             tasks: JoinSet::new(),
+            prefetched: Prefetched::default(),
             claiming: None,
             next: Duration::ZERO,
             failures: 0,
@@ -95,6 +99,7 @@ impl Loop {
         let mut concurrency = self.shared.concurrency.subscribe();
         let mut activity = self.shared.store.activity();
         loop {
+            concurrency.mark_unchanged();
             let asked_to = *stop.borrow_and_update();
             if asked_to == Stop::Now {
                 self.shared.leases.raise_all(Why::StopNow);
@@ -104,6 +109,7 @@ impl Loop {
                 let now = self.shared.clock.monotonic();
                 self.patient_until = now.checked_add(self.shared.shutdown_grace);
             }
+            self.fill();
             // To leave at once, a claim under way is dropped: its jobs go back by themselves.
             let may_leave = self.claiming.is_none() || asked_to == Stop::Now;
             if self.tasks.is_empty()
@@ -113,9 +119,7 @@ impl Loop {
                 return end;
             }
 
-            let may_claim = self.end.is_none()
-                && self.claiming.is_none()
-                && self.tasks.len() < *concurrency.borrow_and_update();
+            let may_claim = self.end.is_none() && self.claiming.is_none() && self.wanted() > 0;
             if may_claim && self.next <= self.shared.clock.monotonic() {
                 activity.mark_unchanged();
                 self.claim();
@@ -149,12 +153,23 @@ impl Loop {
         }
     }
 
-    /// Asks for as many jobs as there are free slots.
+    /// How many slots are free.
+    fn free(&self) -> usize {
+        let concurrency = *self.shared.concurrency.borrow();
+        concurrency.saturating_sub(self.tasks.len())
+    }
+
+    /// How many jobs to claim.
+    fn wanted(&self) -> usize {
+        self.prefetched.wanted(self.free(), self.shared.prefetch)
+    }
+
+    /// Asks for as many jobs as there are free slots, and some to begin later.
     fn claim(&mut self) {
         let shared = &self.shared;
-        let free = shared.concurrency.borrow().saturating_sub(self.tasks.len());
-        shared.emit(|| Event::ClaimStarted { max: free });
-        let claim = Claim::new(&shared.name).max(free).lease(shared.lease);
+        let max = self.wanted();
+        shared.emit(|| Event::ClaimStarted { max });
+        let claim = Claim::new(&shared.name).max(max).lease(shared.lease);
         let claim = shared.selector().map(|from| claim.selector(from));
         let store = shared.store.clone();
         self.claiming = Some(Claiming {
@@ -187,19 +202,48 @@ impl Loop {
         // More may be due: only an empty answer says that nothing is.
         self.next = Duration::ZERO;
         for claimed in claims.jobs {
-            self.start(claimed, asked);
+            self.take(claimed, asked);
+        }
+        self.fill();
+        for (job, held) in self.prefetched.hasty() {
+            held.raise(Why::StopNow);
+            self.start(job, held);
         }
     }
 
-    fn start(&mut self, claimed: Claimed, asked: Duration) {
+    fn take(&mut self, claimed: Claimed, asked: Duration) {
         let Claimed { job, lease } = claimed;
         metrics::claimed(&job);
-        let shared = self.shared.clone();
+        let shared = &self.shared;
         let deadline = asked.saturating_add(shared.lease);
         let held = shared.leases.hold(lease, deadline);
         if self.end.is_some() || deadline <= shared.clock.monotonic() {
             held.raise(Why::StopNow);
         }
+        self.prefetched.push(job, held);
+    }
+
+    /// Begins what waits, as far as there are free slots; gives it back if the worker is to end.
+    fn fill(&mut self) {
+        if self.end.is_some() {
+            for (job, held) in self.prefetched.all() {
+                held.raise(Why::StopNow);
+                self.start(job, held);
+            }
+        }
+        while self.free() > 0 {
+            // One whose deadline has come is not begun (protocol rule 8).
+            self.shared.leases.lapse(self.shared.clock.monotonic());
+            let Some((job, held)) = self.prefetched.next() else {
+                return;
+            };
+            self.start(job, held);
+        }
+    }
+
+    /// Runs an attempt, or gives its job back if it is not to be begun any more.
+    fn start(&mut self, job: Job, held: Held) {
+        let shared = self.shared.clone();
         let span = tracing::info_span!(
             "job",
             id = %job.id,

@@ -31,6 +31,8 @@ pub(super) struct Shared {
     /// How often in a row the store may fail to answer a claim.
     pub(super) max_store_errors: Option<u32>,
     pub(super) handle_signals: bool,
+    /// How many jobs may wait for a free slot.
+    pub(super) prefetch: usize,
     /// How long an attempt may take whose job and task do not say.
     pub(super) timeout: Option<Duration>,
     pub(super) handlers: HashMap<String, Registered>,

@@ -19,6 +19,7 @@ mod misbehaving;
 mod once;
 mod options;
 mod outages;
+mod prefetch;
 mod recording;
 mod resizing;
 mod signals;
