@@ -107,6 +107,8 @@ impl Working {
         let concurrency = args.jobs.or(processors.ok()).map_or(1, Into::into);
         let worker = Worker::builder(store.jobs.clone())
             .handle_signals(false)
+            // What runs is finished, unless a second signal comes.
+            .shutdown_grace(Duration::MAX)
             .concurrency(concurrency)
             .fallback(Exec::new(&args.exec, guard))
             .build()?;

@@ -69,8 +69,10 @@ async fn work(
         }
     };
     let mut builder = Worker::builder(store.jobs.clone())
-        .concurrency(concurrency)
-        .handle_signals(false);
+        .handle_signals(false)
+        // What runs is finished, unless a second signal comes.
+        .shutdown_grace(Duration::MAX)
+        .concurrency(concurrency);
     for task in &args.task {
         builder = builder.handler(task, handler());
     }
