@@ -41,13 +41,11 @@ async fn complete(f: &Fixture, result: &Payload) -> JobId {
 }
 
 /// Waits for a job in the background, and is waiting when this returns.
-async fn waiting(jobs: &KvStore, id: JobId) -> JoinHandle<Result<Ended, Error>> {
-    let jobs = jobs.clone();
+async fn waiting(f: &Fixture, id: JobId) -> JoinHandle<Result<Ended, Error>> {
+    let (jobs, others) = (f.jobs.clone(), f.clock.sleepers());
     let wait = tokio::spawn(async move { jobs.wait(id, MINUTE).await });
-    // What it asks of the store is asked after it.
-    for _ in 0..10 {
-        tokio::task::yield_now().await;
-    }
+    // It sleeps once it has seen that the job has not ended.
+    within(f.clock.wait_for_sleepers(others + 1)).await;
     wait
 }
 
@@ -131,8 +129,8 @@ async fn a_lease_that_is_over_stores_no_result(f: Fixture) {
 
 async fn whoever_waits_is_told_at_once(f: Fixture) {
     let (one, other) = (f.add("t").await.id, f.add("t").await.id);
-    let (first, second) = (waiting(&f.jobs, one).await, waiting(&f.jobs, one).await);
-    let third = waiting(&f.jobs, other).await;
+    let (first, second) = (waiting(&f, one).await, waiting(&f, one).await);
+    let third = waiting(&f, other).await;
     for _ in 0..2 {
         complete(&f, &large()).await;
     }
@@ -146,7 +144,7 @@ async fn whoever_waits_is_told_at_once(f: Fixture) {
 async fn whoever_waits_hears_of_it_from_another_process(f: Fixture) {
     let other = f.another().await;
     let id = f.add("t").await.id;
-    let wait = waiting(&f.jobs, id).await;
+    let wait = waiting(&f, id).await;
     let claim = other.claim(Claim::new("other")).await.unwrap();
     let result = Payload::of(&7).unwrap();
     other
@@ -178,7 +176,7 @@ async fn a_job_that_has_ended_is_told_without_waiting(f: Fixture) {
 
 async fn whoever_waits_is_told_why_it_failed(f: Fixture) {
     let id = f.add("t").await.id;
-    let wait = waiting(&f.jobs, id).await;
+    let wait = waiting(&f, id).await;
     let lease = f.claim_one().await.lease;
     let failure = Failure::new("no paper").retry(Retry::Never);
     f.jobs.fail(&lease, failure).await.unwrap();
@@ -189,7 +187,7 @@ async fn whoever_waits_is_told_why_it_failed(f: Fixture) {
     assert!(error.contains("failed: no paper"), "{error}");
 
     let id = f.add("t").await.id;
-    let wait = waiting(&f.jobs, id).await;
+    let wait = waiting(&f, id).await;
     let lease = f.claim_one().await.lease;
     let canceled = f.jobs.fail(&lease, Failure::canceled("not wanted")).await;
     assert_eq!(canceled.unwrap().state, State::Canceled);
@@ -198,14 +196,14 @@ async fn whoever_waits_is_told_why_it_failed(f: Fixture) {
     assert_eq!(ended.error.as_deref(), Some("not wanted"));
 
     let id = f.add("t").await.id;
-    let wait = waiting(&f.jobs, id).await;
+    let wait = waiting(&f, id).await;
     f.jobs.cancel(&Query::new().id(id)).await.unwrap();
     assert_eq!(told(wait).await.state, State::Canceled);
 }
 
 async fn waiting_ends_when_its_time_is_over(f: Fixture) {
     let id = f.add("t").await.id;
-    let wait = waiting(&f.jobs, id).await;
+    let wait = waiting(&f, id).await;
     while !wait.is_finished() {
         f.pass(1);
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -230,7 +228,7 @@ async fn nobody_waits_for_a_job_that_is_not_there(f: Fixture) {
 
 async fn a_job_that_is_removed_meanwhile_keeps_nobody_waiting(f: Fixture) {
     let id = f.add("t").await.id;
-    let wait = waiting(&f.jobs, id).await;
+    let wait = waiting(&f, id).await;
     // By one who sees to it that whoever waits did not see the end.
     f.forget(Fixture::key(Space::Job, id)).await;
     while !wait.is_finished() {
