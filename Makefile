@@ -34,7 +34,7 @@ endef
 CRATES := Cargo.toml $(wildcard adapters/*/Cargo.toml) cli/Cargo.toml
 ASIDE := $(wildcard fuzz/Cargo.toml benches/peers/Cargo.toml)
 
-CHECKS := lock fmt-check lint doc test features fuzz-check deny
+CHECKS := lock fmt-check lint doc test examples features fuzz-check deny
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-servers check $(CHECKS) fmt kill-test outage-test equivalence-test bench
@@ -126,6 +126,12 @@ ifdef SKIP_SERVERS
 else
 	cargo test --workspace --all-features --no-fail-fast
 endif
+
+examples: ## the examples run; each ends by itself
+	@for example in $(notdir $(basename $(wildcard examples/*.rs))); do \
+		echo "example: $$example"; \
+		cargo run -q --example $$example || exit 1; \
+	done
 
 features: ## default features build, and so does each crate bare and with each feature alone
 	cargo clippy --workspace --all-targets -- -D warnings

@@ -10,6 +10,7 @@
 //! | [`encoding`] | order-preserving keys, versioned records |
 //! | [`job`] | the job model, the job store traits, and [`job::KvStore`], which makes them of a [`kv::Store`] |
 //! | [`worker`] | runs handlers over a [`job::Store`]: concurrency, heartbeats, retries, graceful stop |
+//! | `cron` | adds jobs when schedules say so: crontabs, time zones, what was missed (feature `cron`) |
 //! | `testkit` | the conformance suite and the manual clock (feature `testkit`) |
 //!
 //! An import never goes up a floor.
@@ -17,6 +18,8 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod clock;
+#[cfg(feature = "cron")]
+pub mod cron;
 pub mod encoding;
 pub mod job;
 pub mod kv;

@@ -5,6 +5,7 @@
 
 mod depth;
 mod life;
+mod pickup;
 mod raw;
 mod rivals;
 mod shape;
@@ -40,6 +41,12 @@ pub(crate) struct Options {
     /// How many processes take jobs from one server at the same time.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 4, 16])]
     rivals: Vec<usize>,
+    /// Jobs that are enqueued for a waiting worker, one after the other.
+    #[arg(long, default_value_t = 500)]
+    pickups: usize,
+    /// Seconds for which an idle worker is watched.
+    #[arg(long, default_value_t = 20)]
+    idle: u64,
     /// The backends to measure.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Backend::Memory, Backend::Redb])]
     backends: Vec<Backend>,
@@ -118,7 +125,8 @@ async fn run(options: &Options) -> Result<()> {
         }
     }
     depth::run(options).await?;
-    rivals::run(options).await
+    rivals::run(options).await?;
+    pickup::run(options).await
 }
 
 /// kvjob and the raw engine in turns.

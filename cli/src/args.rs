@@ -1,5 +1,7 @@
 //! What may be said on the command line.
 
+pub(crate) mod cron;
+
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,9 +9,9 @@ use std::time::Duration;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Parser, Subcommand};
 use kvjob::clock::Timestamp;
-use kvjob::job::{Cursor, JobId, KeyMode, QuarantineId, Query, Retention, State};
+use kvjob::job::{Cursor, JobId, KeyMode, LaneFilter, QuarantineId, Query, Rate, Retention, State};
 
-use crate::duration;
+use crate::{duration, rate};
 
 /// Works off a file of jobs, and looks at and steers a job store.
 #[derive(Debug, Parser)]
@@ -23,12 +25,14 @@ use crate::duration;
 Examples:
   kvjob run jobs.jsonl --exec ./do-it.sh        work off a file, 1 job a line
   kvjob enqueue send-mail '{\"to\":\"ada\"}'        add a job
+  kvjob work --exec ./do-it.sh                  work off what is added, until stopped
+  kvjob watch                                   see what happens
   kvjob list --state failed                     what went wrong
   kvjob show ID                                 one job, its history and its log
 
 Exit status: 0 all is well; 1 some jobs failed, or some of what was named is not there;
 2 a mistake in the arguments, or the store failed; 3 `check` found what is not mended;
-130 stopped by a signal.")]
+4 `wait` waited in vain; 130 stopped by a signal.")]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -50,9 +54,12 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(Run),
+    Work(Work),
+    Watch(Watch),
     Enqueue(Enqueue),
     List(List),
     Show(Show),
+    Wait(Wait),
     Stats(Stats),
     Retry(Retry),
     Cancel(Cancel),
@@ -62,11 +69,16 @@ pub(crate) enum Command {
     Remove(Remove),
     Unlock(Unlock),
     Purge(Purge),
+    Pause(Pause),
+    Resume(Resume),
+    Limit(Limit),
+    Lanes(Lanes),
     Quarantine(Quarantine),
     Check(Check),
     Copy(Copy),
     Dump(Dump),
     Restore(Restore),
+    Cron(cron::Cron),
     Backends(Backends),
     /// Kills what a killed kvjob left running; started by kvjob itself.
     #[command(name = crate::exec::GUARD, hide = true)]
@@ -81,7 +93,7 @@ A line of the file is a JSON object:
 
   {\"task\": \"send-mail\", \"payload\": {\"to\": \"ada\"}}
 
-and may also have \"key\", \"priority\" (lower runs first), \"run_at\" (RFC 3339) and
+and may also have \"key\", \"queue\" (one of its jobs runs at a time), \"priority\" (lower runs first), \"run_at\" (RFC 3339) and
 \"max_attempts\". Blank lines are skipped. A line that is wrong is reported and counted as
 failed; the others run.
 
@@ -152,6 +164,78 @@ impl Run {
     }
 }
 
+/// Work off the jobs of a store with a command, until stopped.
+///
+/// COMMAND is run as by `kvjob run`: by `sh -c` for each attempt, with the payload and a line end on
+/// its standard input, and the job's id, task and attempt in its environment. An exit status other
+/// than 0 is a failed attempt. The other commands look at the store and steer it
+/// meanwhile, also where one process alone may have it open.
+///
+/// Ctrl-C (or SIGTERM) finishes what runs and stops; again, and it is killed and given back.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kvjob work --exec ./do-it.sh -j 8
+  kvjob work --exec ./send-mail.sh --task send-mail --task send-sms
+  kvjob work --exec ./do-it.sh --keep-completed 7d --json >> work.jsonl
+
+With --json each event is a line of its own: {\"event\": \"started\" or \"ended\" or \"given_back\" or
+\"lease_lost\", \"id\", \"task\", \"attempt\", \"state\", \"error\", \"seconds\"}; the last line is the
+summary: {\"event\": \"stopped\", ...}.
+
+Exit status: 0 stopped, and all that ran is finished; 2 a mistake in the arguments, or the store
+failed; 130 stopped at once, and what ran is given back.")]
+pub(crate) struct Work {
+    /// What does a job.
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) exec: String,
+    /// How many run at a time [default: one a processor].
+    #[arg(short = 'j', long, value_name = "N")]
+    pub(crate) jobs: Option<NonZeroUsize>,
+    /// Only jobs of this task; may be given several times [default: of all].
+    #[arg(long)]
+    pub(crate) task: Vec<String>,
+    /// Remove jobs this long after they completed, at once for 0s [default: keep them].
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub(crate) keep_completed: Option<Duration>,
+    /// Remove jobs this long after they failed, timed out or were canceled [default: keep them].
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub(crate) keep_failed: Option<Duration>,
+}
+
+impl Work {
+    /// How long jobs are kept while this works.
+    pub(crate) fn retention(&self) -> Retention {
+        Retention::new()
+            .completed(self.keep_completed)
+            .failed(self.keep_failed)
+    }
+}
+
+/// Watch the queues and what happens to jobs, until stopped.
+///
+/// Each job that starts, ends or is to be tried again is a line; below them, on a terminal, stands
+/// how many jobs wait, run and ended badly, by task, once a second; elsewhere these counts are a line
+/// whenever they change. At most 1000 jobs of a state are counted: a + says that there are more.
+///
+/// A store that one process alone may have open is watched through the one that works it off. While
+/// none does, its queues are shown once, and that one is waited for.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kvjob watch
+  kvjob watch --task send-mail
+  kvjob watch --json | jq -c 'select(.state == \"failed\")'
+
+With --json a job is {\"event\": \"job\", \"id\", \"task\", \"state\", \"attempts\", \"error\"}, and counts are
+{\"event\": \"queues\", \"tasks\": {TASK: {STATE: N}}, \"cut\": [STATE]}, where \"cut\" names the states of
+which there are more.")]
+pub(crate) struct Watch {
+    /// Only jobs of this task.
+    #[arg(long)]
+    pub(crate) task: Option<String>,
+}
+
 /// Add a job, and print its id.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -160,6 +244,7 @@ Examples:
   kvjob enqueue report --in 2h --max-attempts 5
   kvjob enqueue sync '\"acct-1\"' --key sync/acct-1     not twice while one is waiting
   kvjob enqueue digest '[1,2]' --key digest --key-mode replace --in 5m
+  kvjob enqueue sync '\"acct-1\"' --queue acct-1        not while another of that queue runs
   generate-payload | kvjob enqueue resize -")]
 pub(crate) struct Enqueue {
     /// What kind of job it is.
@@ -179,6 +264,9 @@ pub(crate) struct Enqueue {
     /// Keep the key taken after the job has completed, until it is purged.
     #[arg(long, requires = "key")]
     pub(crate) retain: bool,
+    /// Of the jobs with this queue key one runs at a time, whoever runs them.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) queue: Option<String>,
     /// Lower runs first.
     #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     pub(crate) priority: i16,
@@ -189,6 +277,12 @@ pub(crate) struct Enqueue {
     #[arg(long = "in", value_name = "DURATION", value_parser = duration::parse)]
     #[arg(conflicts_with = "run_at")]
     pub(crate) delay: Option<Duration>,
+    /// Whose job it is; its key is this tenant's own.
+    #[arg(long)]
+    pub(crate) tenant: Option<String>,
+    /// A flag, which workers may refuse; may be given more than once.
+    #[arg(long = "flag", value_name = "FLAG", value_delimiter = ',')]
+    pub(crate) flags: Vec<String>,
     /// The most attempts.
     #[arg(long, value_name = "N", default_value_t = kvjob::job::DEFAULT_MAX_ATTEMPTS)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
@@ -242,6 +336,27 @@ With --json it is one object: {\"job\", \"history\", \"logs\"}.")]
 pub(crate) struct Show {
     /// The job.
     pub(crate) id: JobId,
+}
+
+/// Wait until a job has ended, and print the value it completed with.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kvjob wait 0197a2c4-7c1e-7d3a-9b6e-3f2a1c5d8e90
+  kvjob wait ID --timeout 30s | jq .pages
+  kvjob wait ID --json
+
+The value is JSON; a job that completed without one prints nothing. With --json it is one object:
+{\"id\", \"state\", \"result\", \"error\"}.
+
+Exit status: 0 the job completed; 1 it ended otherwise, or there is no such job; 4 it had not
+ended in time, and goes on; 2 a mistake in the arguments, or the store failed.")]
+pub(crate) struct Wait {
+    /// The job.
+    pub(crate) id: JobId,
+    /// How long to wait [default: as long as it takes].
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub(crate) timeout: Option<Duration>,
 }
 
 /// Count the jobs by state and task, and report what could not be read.
@@ -415,6 +530,115 @@ pub(crate) struct Purge {
     #[arg(long, group = "which", value_name = "DURATION", value_parser = duration::parse)]
     #[arg(conflicts_with = "ids")]
     pub(crate) older_than: Option<Duration>,
+}
+
+/// Which lanes something is set for.
+#[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("lanes").required(true).multiple(true))]
+pub(crate) struct WhichLanes {
+    /// Jobs of this task.
+    #[arg(group = "lanes")]
+    pub(crate) task: Option<String>,
+    /// Jobs of this tenant; '' for those without one.
+    #[arg(long, group = "lanes")]
+    pub(crate) tenant: Option<String>,
+    /// Jobs with exactly these flags; '' for those without any.
+    #[arg(long, group = "lanes", value_name = "FLAG,...")]
+    pub(crate) flags: Option<String>,
+    /// All jobs.
+    #[arg(long, group = "lanes", conflicts_with_all = ["task", "tenant", "flags"])]
+    pub(crate) all: bool,
+}
+
+impl WhichLanes {
+    pub(crate) fn filter(&self) -> LaneFilter {
+        let flags = self.flags.as_ref().map(|flags| {
+            let flags = flags.split(',').filter(|flag| !flag.is_empty());
+            flags.map(str::to_owned).collect()
+        });
+        LaneFilter {
+            tenant: self.tenant.clone(),
+            task: self.task.clone(),
+            flags,
+        }
+    }
+}
+
+/// Let no more jobs of a task, or of a tenant, begin.
+///
+/// Those that run go on. New ones may be added; they wait until `kvjob resume` with the same words.
+/// Workers hear of it at once, or within a second.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kvjob pause send-mail
+  kvjob pause --tenant acme
+  kvjob pause send-mail --tenant acme
+  kvjob pause --all
+
+`kvjob lanes` shows what is paused. With --json: {\"lanes\", \"changed\"}.")]
+pub(crate) struct Pause {
+    #[command(flatten)]
+    pub(crate) which: WhichLanes,
+}
+
+/// Let jobs begin again that `kvjob pause` with the same words holds back.
+///
+/// What is paused by other words, too, stays paused: `resume send-mail` ends no `pause --all`. It
+/// is named.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kvjob resume send-mail
+  kvjob resume --all
+
+With --json: {\"lanes\", \"changed\"}.")]
+pub(crate) struct Resume {
+    #[command(flatten)]
+    pub(crate) which: WhichLanes,
+}
+
+/// Let only so many jobs of a task, or of a tenant, begin in some time.
+///
+/// One after the other at even intervals, and with --burst after a quiet time that many at once. Each
+/// process that runs jobs keeps to the limit for itself.
+#[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("to").required(true), after_help = "\
+Examples:
+  kvjob limit send-mail --rate 10/s
+  kvjob limit send-mail --rate 100/min --burst 20
+  kvjob limit --tenant acme --rate 1/5s
+  kvjob limit send-mail --none
+
+With --json: {\"lanes\", \"changed\"}.")]
+pub(crate) struct Limit {
+    #[command(flatten)]
+    pub(crate) which: WhichLanes,
+    /// How many jobs in what time.
+    #[arg(long, group = "to", value_parser = rate::parse)]
+    pub(crate) rate: Option<Rate>,
+    /// How many may begin at once after a quiet time [default: 1].
+    #[arg(long, value_name = "N", requires = "rate", conflicts_with = "none")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) burst: Option<u32>,
+    /// No limit any more.
+    #[arg(long, group = "to")]
+    pub(crate) none: bool,
+}
+
+/// Show which jobs are due by task, tenant and flags, and what is paused or limited.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kvjob lanes
+  kvjob lanes --json | jq '.lanes[] | select(.paused)'
+
+With --json it is one object: {\"settings\", \"lanes\", \"more\"}. Up to 1000 jobs of a lane are
+counted.")]
+pub(crate) struct Lanes {
+    /// At most this many lanes.
+    #[arg(long, value_name = "N", default_value = "50")]
+    pub(crate) limit: NonZeroUsize,
 }
 
 /// Look at everything stored, and report what is not as it must be.

@@ -26,6 +26,7 @@ pub(crate) struct JobLine {
     pub(crate) task: String,
     pub(crate) payload: Payload,
     pub(crate) key: Option<String>,
+    pub(crate) queue: Option<String>,
     #[serde(default)]
     pub(crate) priority: i16,
     pub(crate) run_at: Option<Timestamp>,
@@ -203,11 +204,12 @@ mod tests {
 
     #[test]
     fn a_line_says_all_it_may_say() {
-        let text = r#"{"task":"t","payload":{"a": 1},"key":"k","priority":-3,"run_at":"2026-01-01T00:00:00Z","max_attempts":7}"#;
+        let text = r#"{"task":"t","payload":{"a": 1},"key":"k","queue":"q","priority":-3,"run_at":"2026-01-01T00:00:00Z","max_attempts":7}"#;
         let line = lines(text.as_bytes()).remove(0).job.unwrap();
         assert_eq!(line.key, "k");
         assert_eq!(line.job.task, "t");
         assert_eq!(line.job.payload.as_str(), r#"{"a": 1}"#);
+        assert_eq!(line.job.queue.as_deref(), Some("q"));
         assert_eq!(line.job.priority, -3);
         assert_eq!(line.job.run_at.unwrap().to_string(), "2026-01-01T00:00:00Z");
         assert_eq!(line.job.max_attempts, Some(7));

@@ -10,6 +10,7 @@ mod error;
 mod exec;
 mod jobs_file;
 mod output;
+mod rate;
 mod store;
 
 use std::process::ExitCode;

@@ -1,16 +1,22 @@
 //! Opening and closing the store a command works on.
+//!
+//! A store that one process holds alone is [held](Opened::hold) by the commands that work it off:
+//! they listen on a socket beside it. Those that look and steer [reach](Opened::open) it through
+//! that one where they cannot have it themselves.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kvjob::job::{self, DEFAULT_NAMESPACE, KvStore, Namespace, Options, Retention};
-use kvjob::kv::{self, ErrorKind};
+use kvjob::kv::{self, ErrorKind, Ownership};
 use kvjob_any::StoreUrl;
+use kvjob_socket::{Remote, Socket, path_beside};
 use tokio::time::sleep;
 
 use crate::args::Global;
 use crate::error::{Error, Result};
+use crate::output;
 
 /// The store where none is named.
 pub(crate) const DEFAULT: &str = "redb:./kvjob.redb";
@@ -29,31 +35,90 @@ pub(crate) enum Missing {
 pub(crate) struct Opened {
     below: Arc<dyn kv::Store>,
     pub(crate) jobs: Arc<dyn job::Store>,
+    kv: KvStore,
+    socket: Option<Socket>,
+}
+
+/// A store as it can be watched.
+pub(crate) enum Watched {
+    /// Its changes are seen, whoever makes them.
+    Live(Opened),
+    /// One process alone may have it, and none does but this one, which is not to keep it.
+    Idle(Opened),
 }
 
 impl Opened {
+    /// To look at and steer, also while another process works it off.
     pub(crate) async fn open(global: &Global, missing: Missing) -> Result<Self> {
-        Self::open_keeping(global, missing, Retention::new()).await
+        open_with(global, missing, reach, KvStore::open).await
     }
 
-    /// Opens it to remove what is older than this.
-    pub(crate) async fn open_keeping(
+    /// To watch it; as it stands, for a look changes nothing.
+    pub(crate) async fn watch(global: &Global) -> Result<Watched> {
+        let open = KvStore::open_to_check;
+        let opened = open_with(global, Missing::Refuse, reach, open).await?;
+        Ok(match opened.below.ownership() {
+            Ownership::Exclusive => Watched::Idle(opened),
+            _ => Watched::Live(opened),
+        })
+    }
+
+    /// To watch it through the process that holds it, if one does.
+    pub(crate) async fn watch_held(global: &Global) -> Result<Option<Self>> {
+        let url: StoreUrl = global.store.parse()?;
+        let Some(below) = join(&url).await? else {
+            return Ok(None);
+        };
+        let open = KvStore::open_to_check;
+        let opened = open_with(global, Missing::Refuse, async move |_| Ok(below), open).await?;
+        Ok(Some(opened))
+    }
+
+    /// What only a store of keys and values can do.
+    pub(crate) fn kv(&self) -> &KvStore {
+        &self.kv
+    }
+
+    /// To work it off, removing what is older than this; others reach it through this process if
+    /// they cannot have it themselves.
+    pub(crate) async fn hold(
         global: &Global,
         missing: Missing,
         retention: Retention,
     ) -> Result<Self> {
         let open = |below, options: Options| KvStore::open(below, options.retention(retention));
-        let (opened, _) = open_with(global, missing, open).await?;
+        let mut opened = open_with(global, missing, open_alone, open).await?;
+        opened.listen(&global.store.parse()?);
         Ok(opened)
     }
 
     /// As it stands, to be checked.
-    pub(crate) async fn open_to_check(global: &Global) -> Result<(Self, KvStore)> {
-        open_with(global, Missing::Refuse, KvStore::open_to_check).await
+    pub(crate) async fn open_to_check(global: &Global) -> Result<Self> {
+        open_with(global, Missing::Refuse, reach, KvStore::open_to_check).await
+    }
+
+    /// Lets others in, where this process keeps them out otherwise. Work goes on without.
+    fn listen(&mut self, url: &StoreUrl) {
+        if self.below.ownership() != Ownership::Exclusive || !is_on_disk(url) {
+            return;
+        }
+        match Socket::listen(Arc::clone(&self.below), path_beside(&url.path)) {
+            Ok(socket) => {
+                self.kv.hear(socket.writes());
+                self.socket = Some(socket);
+            }
+            Err(error) => output::note(&format!(
+                "the store cannot be looked at or steered meanwhile: {error}"
+            )),
+        }
     }
 
     /// Stores what is still on its way, and closes the files.
     pub(crate) async fn close(self) -> Result<()> {
+        // While the store is still ours alone.
+        if let Some(socket) = self.socket {
+            socket.close().await;
+        }
         let stopped = self.jobs.stop().await;
         self.below.stop().await?;
         Ok(stopped?)
@@ -68,12 +133,18 @@ pub(crate) struct Whole {
 }
 
 impl Whole {
-    pub(crate) async fn open(url: &str, missing: Missing) -> Result<Self> {
+    /// To be copied from, also while another process works it off.
+    pub(crate) async fn open(url: &str) -> Result<Self> {
         let url: StoreUrl = url.parse()?;
-        if missing == Missing::Refuse {
-            refuse_missing(&url)?;
-        }
-        let below = open_below(&url).await?;
+        refuse_missing(&url)?;
+        let below = reach(&url).await?;
+        Self::over(below, url).await
+    }
+
+    /// To be copied to, by this process alone.
+    pub(crate) async fn open_to_fill(url: &str) -> Result<Self> {
+        let url: StoreUrl = url.parse()?;
+        let below = open_alone(&url).await?;
         Self::over(below, url).await
     }
 
@@ -81,7 +152,7 @@ impl Whole {
     pub(crate) async fn open_beside(&self, url: &str) -> Result<Self> {
         let other: StoreUrl = url.parse()?;
         if !is_same_place(&self.url, &other) {
-            return Self::open(url, Missing::Create).await;
+            return Self::open_to_fill(url).await;
         }
         if namespace(&self.url) == namespace(&other) {
             return Err(Error::new(format!(
@@ -139,13 +210,14 @@ fn is_same_place(one: &StoreUrl, other: &StoreUrl) -> bool {
 async fn open_with(
     global: &Global,
     missing: Missing,
+    get: impl AsyncFnOnce(&StoreUrl) -> Result<Arc<dyn kv::Store>>,
     open: impl AsyncFnOnce(Arc<dyn kv::Store>, Options) -> job::Result<KvStore>,
-) -> Result<(Opened, KvStore)> {
+) -> Result<Opened> {
     let url: StoreUrl = global.store.parse()?;
     if missing == Missing::Refuse {
         refuse_missing(&url)?;
     }
-    let below = open_below(&url).await?;
+    let below = get(&url).await?;
     let mut options = Options::default();
     if let Some(namespace) = &url.namespace {
         options = options.namespace(namespace);
@@ -153,7 +225,12 @@ async fn open_with(
     let error = match open(below.clone(), options).await {
         Ok(store) => {
             let jobs: Arc<dyn job::Store> = Arc::new(store.clone());
-            return Ok((Opened { below, jobs }, store));
+            return Ok(Opened {
+                below,
+                jobs,
+                kv: store,
+                socket: None,
+            });
         }
         Err(error) => error,
     };
@@ -173,26 +250,56 @@ async fn open_with(
     })
 }
 
-/// Opens what the URL names. One that is in use is asked for again for a moment: when kvjob is
-/// killed while it starts a command, that one's process holds the lock until it is the command.
-async fn open_below(url: &StoreUrl) -> Result<Arc<dyn kv::Store>> {
+/// Opens what the URL names, and no other process has.
+async fn open_alone(url: &StoreUrl) -> Result<Arc<dyn kv::Store>> {
+    open_or(url, async || Ok(None)).await
+}
+
+/// Opens what the URL names, or reaches it through the process that holds it.
+async fn reach(url: &StoreUrl) -> Result<Arc<dyn kv::Store>> {
+    open_or(url, async || join(url).await).await
+}
+
+/// What is reached through the process that holds it, if one does and lets others in.
+async fn join(url: &StoreUrl) -> Result<Option<Arc<dyn kv::Store>>> {
+    if !is_on_disk(url) {
+        return Ok(None);
+    }
+    let remote = Remote::connect(path_beside(&url.path)).await?;
+    Ok(remote.map(|remote| Arc::new(remote) as _))
+}
+
+/// Opens what the URL names; where it is in use, what `instead` finds. It is asked for again for a
+/// moment: when kvjob is killed while it starts a command, that one's process holds the lock until
+/// it is the command; and whoever holds it may be about to listen.
+async fn open_or(
+    url: &StoreUrl,
+    instead: impl AsyncFn() -> Result<Option<Arc<dyn kv::Store>>>,
+) -> Result<Arc<dyn kv::Store>> {
     let patience = Instant::now() + PATIENCE;
     loop {
-        match url.open().await {
+        let in_use = match url.open().await {
             Ok(below) => return Ok(below),
             Err(error) if *error.kind() != ErrorKind::InUse => return Err(error.into()),
-            Err(_) if Instant::now() < patience => sleep(PATIENCE / 10).await,
-            Err(error) => {
-                return Err(Error::from(error).advice("Wait for it to end, or stop it."));
-            }
+            Err(error) => error,
+        };
+        if let Some(below) = instead().await? {
+            return Ok(below);
         }
+        if Instant::now() >= patience {
+            return Err(Error::from(in_use).advice("Wait for it to end, or stop it."));
+        }
+        sleep(PATIENCE / 10).await;
     }
+}
+
+fn is_on_disk(url: &StoreUrl) -> bool {
+    url.backend().is_some_and(|backend| backend.is_on_disk())
 }
 
 /// A look at a store must not make one.
 fn refuse_missing(url: &StoreUrl) -> Result<()> {
-    let is_on_disk = url.backend().is_some_and(|backend| backend.is_on_disk());
-    if !is_on_disk || url.path.is_empty() || Path::new(&url.path).exists() {
+    if !is_on_disk(url) || url.path.is_empty() || Path::new(&url.path).exists() {
         return Ok(());
     }
     let error = Error::new(format!("there is no store at {}", url.path));

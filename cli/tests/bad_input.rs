@@ -60,7 +60,13 @@ fn a_store_in_use_names_the_process() {
     let child = place.command(&args).spawn().unwrap();
     wait_for("the job", || place.path("started").exists().then_some(()));
     let process = format!("process {}", child.id());
-    for args in [&["list"][..], &["enqueue", "t"], &args] {
+    refused(
+        &place.kvjob(&args),
+        &["kvjob.redb", "in use", &process, "kvjob"],
+    );
+    // Nobody is let in any more.
+    fs::remove_file(place.path("kvjob.redb.sock")).unwrap();
+    for args in [&["list"][..], &["enqueue", "t"], &["dump", "x"]] {
         refused(
             &place.kvjob(args),
             &["kvjob.redb", "in use", &process, "kvjob"],

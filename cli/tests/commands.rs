@@ -105,6 +105,16 @@ fn a_key_is_taken_while_its_job_waits_and_a_retained_one_until_it_is_purged() {
 }
 
 #[test]
+fn a_queue_is_shown_and_a_queue_key_too_long_refused() {
+    let place = Place::new();
+    let added = place.ok(&["enqueue", "t", "1", "--queue", "acct-1"]);
+    let shown = place.ok(&["show", added.out.trim()]).out;
+    assert!(shown.contains("acct-1"), "{shown}");
+    let answer = place.kvjob(&["enqueue", "t", "1", "--queue", &"k".repeat(129)]);
+    assert!(answer.err.contains("queue-key-too-long"), "{answer:?}");
+}
+
+#[test]
 fn a_payload_that_is_not_json_is_refused_with_advice() {
     let place = Place::new();
     let answer = place.kvjob(&["enqueue", "t", "hello"]);
@@ -422,6 +432,7 @@ fn every_command_has_help_with_examples() {
         "enqueue",
         "list",
         "show",
+        "wait",
         "stats",
         "retry",
         "cancel",

@@ -237,7 +237,7 @@ fn a_source_or_a_dump_that_is_no_good_is_said_and_makes_nothing() {
 }
 
 #[test]
-fn a_store_that_is_in_use_is_not_copied() {
+fn a_store_that_is_worked_off_is_copied_and_dumped_and_nothing_is_copied_into_it() {
     let place = filled();
     // Jobs of its own: a run that finds all of its jobs done need not begin any other.
     place.write("more.jsonl", "{\"task\":\"good\",\"payload\":3}\n");
@@ -245,9 +245,14 @@ fn a_store_that_is_in_use_is_not_copied() {
     let args = ["run", "more.jsonl", "--exec", exec];
     let child = place.command(&args).spawn().unwrap();
     wait_for("the job", || place.path("started").exists().then_some(()));
-    let args = ["copy", "--from", "redb:kvjob.redb", "--to", "redb:b.redb"];
-    refused(&place.kvjob(&args), &["kvjob.redb", "in use"]);
-    refused(&place.kvjob(&["dump", "x"]), &["kvjob.redb", "in use"]);
+    place.ok(&["copy", "--from", "redb:kvjob.redb", "--to", "redb:b.redb"]);
+    place.ok(&["dump", "x"]);
+    let copied = place.ok(&["list", "--json", "--all", "--store", "redb:b.redb"]);
+    assert_eq!(copied.lines().len(), place.jobs().len());
+    let back = ["copy", "--from", "redb:b.redb", "--to", "redb:kvjob.redb"];
+    refused(&place.kvjob(&back), &["kvjob.redb", "in use"]);
+    let restore = ["restore", "x", "--overwrite"];
+    refused(&place.kvjob(&restore), &["kvjob.redb", "in use"]);
     fs::write(place.path("go"), "").unwrap();
     assert!(matches!(Answer::from(child).code, Some(0 | 1)));
 }

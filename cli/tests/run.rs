@@ -84,6 +84,18 @@ fn equal_lines_are_different_jobs() {
 }
 
 #[test]
+fn lines_of_one_queue_run_one_at_a_time() {
+    let place = Place::new();
+    let lines = (0..9).map(|n| format!("{{\"task\":\"a\",\"payload\":{n},\"queue\":\"q\"}}\n"));
+    place.write("jobs.jsonl", lines.collect::<String>());
+    // Whoever finds the directory there was not alone.
+    let exec = "mkdir alone && cat >> done.txt && rmdir alone";
+    let args = ["run", "jobs.jsonl", "--exec", exec, "-j", "4"];
+    place.ok(&[&args[..], &["--max-attempts", "1"]].concat());
+    assert_eq!(place.read("done.txt"), "0\n1\n2\n3\n4\n5\n6\n7\n8\n");
+}
+
+#[test]
 fn a_line_with_a_key_is_the_job_of_that_key() {
     let place = Place::new();
     let input = r#"{"task":"a","payload":1,"key":"k"}

@@ -1,5 +1,7 @@
 //! Why a job store could not do what it was asked.
 
+use std::time::Duration;
+
 use super::JobId;
 use crate::kv;
 
@@ -39,6 +41,20 @@ pub enum Error {
         code: &'static str,
         /// What is wrong and what would help.
         message: String,
+    },
+    /// Nobody can wait for a job that is not there.
+    #[error("there is no job {id} to wait for: it was never stored, or is removed")]
+    UnknownJob {
+        /// The job.
+        id: JobId,
+    },
+    /// A job had not ended when whoever waited for it no longer wanted to. It goes on.
+    #[error("job {id} had not ended after {waited:?}")]
+    WaitTimedOut {
+        /// The job.
+        id: JobId,
+        /// How long it was waited for.
+        waited: Duration,
     },
     /// The store was stopped.
     #[error("the job store is stopped: open it again to go on")]

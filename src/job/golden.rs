@@ -12,15 +12,17 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::cron::Stored;
 use super::format::Unfinished;
 use super::header::{self, Arguments, Header, Holder, JobKey, Phase, Recent, StoredStep};
 use super::keys::{KeySpace, Waiting};
 use super::log::{Level, StoredLine};
 use super::ops::quarantine::Record;
 use super::ops::sweep::{Moment, Walks};
-use super::plan::{Entry, WorkerRecord};
+use super::plan::{Entry, StoredSetting, WorkerRecord};
 use super::scheme::Scheme;
-use super::{Backoff, JobId, Lane, State};
+use super::serial::{self, QueueLane, Standing};
+use super::{Backoff, JobId, Lane, LaneFilter, Rate, State};
 use crate::clock::Timestamp;
 use crate::kv::Key;
 
@@ -95,6 +97,7 @@ fn sample() -> Header {
             text: "order/7".into(),
             retain: true,
         }),
+        queue: Some("account/3".into()),
         holder: Some(Holder {
             incarnation: [7; 16],
             slot: 300,
@@ -102,6 +105,8 @@ fn sample() -> Header {
         }),
         cancel_requested: true,
         arguments: Arguments::Inline(r#"{"to":"ada"}"#.into()),
+        result: Some(Arguments::Inline("42".into())),
+        traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into()),
         created_at: 1_795_249_800_000_000,
         started_at: Some(1_795_249_800_000_001),
         ended_at: None,
@@ -122,6 +127,8 @@ fn the_bytes_of_records_do_not_change() {
     let stored = Header {
         phase: Phase::Deleting,
         arguments: Arguments::Stored { bytes: 513 },
+        result: Some(Arguments::Stored { bytes: 514 }),
+        traceparent: None,
         backoff: Backoff::Default,
         holder: None,
         ended_at: Some(-1),
@@ -134,12 +141,14 @@ fn the_bytes_of_records_do_not_change() {
             lane: lane(),
             priority: 9,
             payload_stored: true,
+            queue: Some([3; 16]),
         },
     );
     let entry = Entry {
         id: [1; 16],
         epoch: 4,
         deadline: 1_795_249_800_000_000,
+        queue: Some([3; 16]),
     };
     let record = WorkerRecord {
         worker: "w-1".into(),
@@ -147,6 +156,35 @@ fn the_bytes_of_records_do_not_change() {
         entries: vec![entry, entry],
     };
     holds("worker", &record);
+    let standing = Standing {
+        priority: -5,
+        run_at: 1_795_249_800_000_000,
+        id: [9; 16],
+        payload_stored: true,
+    };
+    let queue = QueueLane {
+        task: "send-mail".into(),
+        flags: vec!["slow".into()],
+        waits: true,
+        exposed: vec![standing],
+    };
+    let queue = serial::Record {
+        tenant: "acme".into(),
+        text: "account/3".into(),
+        counter: 0x0123_4567_89ab_cdef,
+        limit: Some(2),
+        running: vec![[1; 16]],
+        lanes: vec![queue],
+    };
+    holds("queue", &queue);
+    holds(
+        "lane",
+        &StoredSetting {
+            flags: lane().flags,
+            paused_at: Some(1_795_249_800_000_000),
+            rate: Some(Rate::new(10, Duration::from_secs(1)).burst(3)),
+        },
+    );
     let moment = Moment {
         ended_at: 1_795_249_800_000_000,
         id: [1; 16],
@@ -165,6 +203,15 @@ fn the_bytes_of_records_do_not_change() {
         at: 1_795_249_800_000_000,
     };
     holds("quarantined", &record);
+    let cron = Stored {
+        revision: 300,
+        definition: Some(r#"{"id":"nightly"}"#.into()),
+        added_at: 1_795_249_800_000_000,
+        settled: 1_795_249_800_000_001,
+        last_slot: Some(-1),
+        paused: true,
+    };
+    holds("cron", &cron);
     let mark = Unfinished::mark(0x0123_4567_89ab_cdef).unwrap();
     assert_eq!(hex(&mark), pinned("unfinished"));
     let fields = BTreeMap::from([("stream".to_owned(), "stdout".to_owned())]);
@@ -185,14 +232,26 @@ fn the_bytes_of_keys_do_not_change() {
         JobId::from_bytes([9; 16]),
         Timestamp::from_micros(1_795_249_800_000_000),
     );
+    let one_lane = LaneFilter {
+        tenant: Some(lane().tenant),
+        task: Some(lane().task),
+        flags: Some(lane().flags),
+    };
     let built = [
         ("key-format", keys.format()),
         ("key-job", keys.job(id)),
         ("key-payload", keys.payload(id)),
         ("key-ready", keys.ready(&lane(), -5, at, id)),
         ("key-scheduled", keys.scheduled(at, id)),
+        ("key-wait", keys.wait(&[3; 16], &lane(), -5, at, id)),
+        (
+            "key-queue",
+            keys.queue(&KeySpace::queue_hash("acme", "account/3")),
+        ),
         ("key-worker", keys.worker(&[7; 16], 300)),
         ("key-attention", keys.attention(at, id)),
+        ("key-lane-all", keys.lane_setting(&LaneFilter::all())),
+        ("key-lane", keys.lane_setting(&one_lane)),
         ("key-unique", keys.unique("acme", "order/7")),
         ("key-history", keys.history(id, 8, &[]).key),
         ("key-log", keys.log(id, at, u64::MAX, &[]).key),
@@ -200,6 +259,8 @@ fn the_bytes_of_keys_do_not_change() {
         ("key-quarantined", keys.quarantine(&keys.job(id), 0xfa)),
         ("key-retention", keys.retention()),
         ("key-removal", keys.removal(id)),
+        ("key-result", keys.result(id)),
+        ("key-cron", keys.cron("nightly")),
     ];
     // As it was before it had a hash; such keys are still read.
     let quarantined = hex(keys.quarantine(&keys.job(id), 0xfa).as_bytes());

@@ -14,7 +14,8 @@ use crate::kv::{self, Key};
 /// The version of every record of this floor.
 pub(crate) const VERSION: u8 = 1;
 
-/// Arguments up to this many bytes stand in the header (protocol rule 3).
+/// Arguments up to this many bytes stand in the header (protocol rule 3); so does a result that
+/// fits into what they leave of it.
 pub(crate) const MAX_INLINE: usize = 512;
 /// Error texts are cut to this many bytes in the history; the full text goes to the log.
 pub(crate) const MAX_REASON: usize = 1024;
@@ -43,9 +44,15 @@ pub(crate) struct Header {
     pub(crate) backoff: Backoff,
     pub(crate) timeout: Option<Duration>,
     pub(crate) key: Option<JobKey>,
+    /// The key of its serial queue.
+    pub(crate) queue: Option<String>,
     pub(crate) holder: Option<Holder>,
     pub(crate) cancel_requested: bool,
     pub(crate) arguments: Arguments,
+    /// The value it completed with.
+    pub(crate) result: Option<Arguments>,
+    /// Where it stands in a distributed trace: W3C trace context.
+    pub(crate) traceparent: Option<String>,
     pub(crate) created_at: i64,
     pub(crate) started_at: Option<i64>,
     pub(crate) ended_at: Option<i64>,
@@ -81,6 +88,7 @@ pub(crate) struct Holder {
     pub(crate) worker: String,
 }
 
+/// JSON that goes with a job: its arguments, or its result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Arguments {
     Inline(String),
@@ -154,32 +162,19 @@ impl Header {
         failed.and_then(|step| step.reason.as_deref())
     }
 
-    /// The job as its users see it. Arguments with a key of their own are passed in.
-    pub(crate) fn to_job(&self, id: JobId, stored: Option<&[u8]>, now: Timestamp) -> Result<Job> {
-        let payload = match (&self.arguments, stored) {
-            (Arguments::Inline(text), _) => text.clone(),
-            (Arguments::Stored { bytes } | Arguments::Replaced { bytes, .. }, Some(stored))
-                if stored.len() as u64 == *bytes =>
-            {
-                let text = std::str::from_utf8(stored).map_err(|error| {
-                    corrupt(format!("the payload of job {id} is not UTF-8: {error}"))
-                })?;
-                text.to_owned()
-            }
-            (Arguments::Stored { bytes } | Arguments::Replaced { bytes, .. }, stored) => {
-                let found = stored.map_or("nothing".to_owned(), |found| {
-                    format!("{} bytes", found.len())
-                });
-                return Err(corrupt(format!(
-                    "the payload of job {id} should have {bytes} bytes, its key holds {found}"
-                ))
-                .into());
-            }
-        };
+    /// The job as its users see it. Arguments and a result with a key of their own are passed in.
+    pub(crate) fn to_job(
+        &self,
+        id: JobId,
+        payload: Option<&[u8]>,
+        result: Option<&[u8]>,
+        now: Timestamp,
+    ) -> Result<Job> {
         Ok(Job {
             id,
             lane: self.lane.clone(),
-            payload: Payload::trusted(payload),
+            payload: self.arguments.read("payload", id, payload)?,
+            result: self.to_result(id, result)?,
             state: self.state(now),
             priority: self.priority,
             run_at: self.run_at(),
@@ -188,6 +183,8 @@ impl Header {
             backoff: self.backoff.clone(),
             timeout: self.timeout,
             key: self.key.as_ref().map(|key| key.text.clone()),
+            traceparent: self.traceparent.clone(),
+            queue: self.queue.clone(),
             last_error: self.last_error().map(ToOwned::to_owned),
             worker: self.holder.as_ref().map(|holder| holder.worker.clone()),
             cancel_requested: self.cancel_requested,
@@ -199,17 +196,47 @@ impl Header {
         })
     }
 
+    /// The value it completed with, if it has one. One with a key of its own is passed in.
+    pub(crate) fn to_result(&self, id: JobId, stored: Option<&[u8]>) -> Result<Option<Payload>> {
+        let result = self.result.as_ref();
+        result
+            .map(|result| result.read("result", id, stored))
+            .transpose()
+    }
+
     /// How many bytes of arguments have a key of their own.
     pub(crate) fn stored_bytes(&self) -> u64 {
-        match self.arguments {
-            Arguments::Stored { bytes } | Arguments::Replaced { bytes, .. } => bytes,
-            Arguments::Inline(_) => 0,
-        }
+        self.arguments.stored_bytes().unwrap_or(0)
+    }
+
+    /// The hash of its serial queue.
+    pub(crate) fn queue_hash(&self) -> Option<[u8; 16]> {
+        let text = self.queue.as_ref()?;
+        Some(KeySpace::queue_hash(&self.lane.tenant, text))
     }
 
     /// Whether the arguments stand under a key that the id alone tells.
     pub(crate) fn payload_stored(&self) -> bool {
         matches!(self.arguments, Arguments::Stored { .. })
+    }
+
+    /// How many bytes of the result have a key of their own.
+    pub(crate) fn result_bytes(&self) -> u64 {
+        let result = self.result.as_ref();
+        result.and_then(Arguments::stored_bytes).unwrap_or(0)
+    }
+
+    pub(crate) fn result_stored(&self) -> bool {
+        let result = self.result.as_ref();
+        result.and_then(Arguments::stored_bytes).is_some()
+    }
+
+    /// How many bytes a result may have to stand in the header, too (rule 3).
+    pub(crate) fn room_for_result(&self) -> usize {
+        match &self.arguments {
+            Arguments::Inline(text) => MAX_INLINE.saturating_sub(text.len()),
+            Arguments::Stored { .. } | Arguments::Replaced { .. } => MAX_INLINE,
+        }
     }
 
     /// The key of the arguments, if they have one of their own.
@@ -219,6 +246,41 @@ impl Header {
             Arguments::Stored { .. } => Some(keys.payload(id)),
             Arguments::Replaced { revision, .. } => Some(keys.payload_since(id, revision)),
         }
+    }
+}
+
+impl Arguments {
+    /// How many bytes have a key of their own, if they do.
+    fn stored_bytes(&self) -> Option<u64> {
+        match self {
+            Self::Stored { bytes } | Self::Replaced { bytes, .. } => Some(*bytes),
+            Self::Inline(_) => None,
+        }
+    }
+
+    /// The JSON; what has a key of its own is passed in.
+    fn read(&self, what: &str, id: JobId, stored: Option<&[u8]>) -> Result<Payload> {
+        let text = match (self, stored) {
+            (Self::Inline(text), _) => text.clone(),
+            (Self::Stored { bytes } | Self::Replaced { bytes, .. }, Some(stored))
+                if stored.len() as u64 == *bytes =>
+            {
+                let text = std::str::from_utf8(stored).map_err(|error| {
+                    corrupt(format!("the {what} of job {id} is not UTF-8: {error}"))
+                })?;
+                text.to_owned()
+            }
+            (Self::Stored { bytes } | Self::Replaced { bytes, .. }, stored) => {
+                let found = stored.map_or("nothing".to_owned(), |found| {
+                    format!("{} bytes", found.len())
+                });
+                return Err(corrupt(format!(
+                    "the {what} of job {id} should have {bytes} bytes, its key holds {found}"
+                ))
+                .into());
+            }
+        };
+        Ok(Payload::trusted(text))
     }
 }
 

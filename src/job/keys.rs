@@ -10,15 +10,20 @@
 //! | payload | id, revision | the same of a job that was replaced under its job key, since then |
 //! | ready | tenant, task, hash of the flags, priority, `run_at`, id | a [`Waiting`] |
 //! | scheduled | `run_at`, id | a [`Waiting`] |
+//! | wait | hash of tenant and queue key, task, hash of the flags, priority, `run_at`, id | a [`Waiting`] |
+//! | queue | hash of tenant and queue key | the [record](super::serial::Record) of a serial queue |
 //! | worker | incarnation, slot | who holds which jobs |
+//! | lane | which of tenant, task and flags are set; tenant, task, hash of the flags | what is set for these lanes |
 //! | attention | `ended_at`, id | nothing: failed, canceled and timed-out jobs; [`LATE`]: others that ended late |
 //! | unique | hash of tenant and job key | the key in full, the id |
 //! | history | id, number of the first step | steps that were spilled from the header |
 //! | log | id, time, writer | a log line |
 //! | signal | incarnation, id | nothing: cancel requests |
 //! | quarantine | a copy of the key, hash of key and value | a record that could not be read |
+//! | result | id | a value that is too large for the header, as JSON |
 //! | retention | | how far the [sweep](super::ops::sweep) has come |
 //! | retention | id | nothing: jobs whose removal was begun |
+//! | cron | id of a schedule | how far its slots are settled, and what it says |
 //! | format | | the format's version |
 //!
 //! On a bag the keys of `history` and `log` end behind the id: see [`scheme`](super::scheme).
@@ -27,7 +32,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::scheme::Scheme;
-use super::{Error, JobId, Lane, Result};
+use super::{Error, JobId, Lane, LaneFilter, Result};
 use crate::clock::Timestamp;
 use crate::encoding::tuple::{DecodeError, Reader, Tuple};
 use crate::kv::{self, Key, Object};
@@ -43,41 +48,49 @@ pub(crate) enum Space {
     Payload = 3,
     Ready = 4,
     Scheduled = 5,
-    // 6 and 7 are kept for `wait` and `queue`, the serial queues.
+    Wait = 6,
+    Queue = 7,
     Worker = 8,
     Attention = 9,
-    // 10 is kept for `lane`, the settings of lanes.
+    Lane = 10,
     Unique = 11,
     History = 12,
     Log = 13,
     Signal = 14,
     Quarantine = 15,
     Retention = 16,
+    Cron = 17,
+    Result = 18,
 }
 
 impl Space {
     /// Every space there is.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::Format,
         Self::Job,
         Self::Payload,
         Self::Ready,
         Self::Scheduled,
+        Self::Wait,
+        Self::Queue,
         Self::Worker,
         Self::Attention,
+        Self::Lane,
         Self::Unique,
         Self::History,
         Self::Log,
         Self::Signal,
         Self::Quarantine,
         Self::Retention,
+        Self::Cron,
+        Self::Result,
     ];
 }
 
 /// What stands under the `attention` key of a job that did not end badly, but late.
 pub(crate) const LATE: &[u8] = b"late";
 
-/// What stands under a `ready` or `scheduled` key: what the header also says, but is needed
+/// What stands under a `ready`, `scheduled` or `wait` key: what the header also says, but is needed
 /// before the header is read. Nothing at all where it is the default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Waiting {
@@ -87,6 +100,8 @@ pub(crate) struct Waiting {
     pub(crate) priority: i16,
     /// Whether the payload has a key of its own, so that a claim can read it along.
     pub(crate) payload_stored: bool,
+    /// The hash of its serial queue, so that the queue's record can be read along, too.
+    pub(crate) queue: Option<[u8; 16]>,
 }
 
 /// Builds and reads the keys of one namespace.
@@ -109,6 +124,19 @@ pub(crate) struct ReadyKey {
     pub(crate) run_at: Timestamp,
     pub(crate) id: JobId,
     /// How many bytes of the key name the lane.
+    pub(crate) lane_len: usize,
+}
+
+/// What a `wait` key says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WaitKey {
+    pub(crate) queue: [u8; 16],
+    pub(crate) task: String,
+    pub(crate) flags: [u8; 16],
+    pub(crate) priority: i16,
+    pub(crate) run_at: Timestamp,
+    pub(crate) id: JobId,
+    /// How many bytes of the key name the queue and the lane.
     pub(crate) lane_len: usize,
 }
 
@@ -166,7 +194,7 @@ impl KeySpace {
         })
     }
 
-    /// The job whose payload, history or log lies under a key. What follows the id is not looked
+    /// The job whose payload, result, history or log lies under a key. What follows the id is not looked
     /// at.
     pub(crate) fn owner(&self, space: Space, key: &Key) -> Result<JobId> {
         let prefix = self.prefix(space);
@@ -187,6 +215,10 @@ impl KeySpace {
             .uint(revision)
             .finish()
             .into()
+    }
+
+    pub(crate) fn result(&self, id: JobId) -> Key {
+        self.of_job(Space::Result, id).finish().into()
     }
 
     pub(crate) fn ready_all(&self) -> Key {
@@ -210,6 +242,11 @@ impl KeySpace {
             .uuid(id.as_bytes())
             .finish()
             .into()
+    }
+
+    /// The priority of the job at a position; the last one if it cannot be read.
+    pub(crate) fn priority_at(position: &[u8]) -> i64 {
+        Reader::new(position).read_i64().unwrap_or(i64::MAX)
     }
 
     pub(crate) fn ready(&self, lane: &Lane, priority: i16, run_at: Timestamp, id: JobId) -> Key {
@@ -269,6 +306,75 @@ impl KeySpace {
         self.read_time_and_id(Space::Scheduled, key)
     }
 
+    /// Sixteen bytes for a queue key of a tenant.
+    pub(crate) fn queue_hash(tenant: &str, key: &str) -> [u8; 16] {
+        let mut hash = Sha256::new();
+        hash.update(Tuple::new().string(tenant).string(key).finish());
+        shortened(hash)
+    }
+
+    /// The record of a serial queue.
+    pub(crate) fn queue(&self, hash: &[u8; 16]) -> Key {
+        self.space(Space::Queue, 20).uuid(hash).finish().into()
+    }
+
+    /// The hash in a key of [`queue`](Self::queue).
+    pub(crate) fn read_queue(&self, key: &Key) -> Result<[u8; 16]> {
+        self.read(Space::Queue, key, |rest| {
+            let hash = rest.read_uuid()?;
+            Ok(hash)
+        })
+    }
+
+    /// The prefix of the blocked jobs of a queue.
+    pub(crate) fn waits(&self, queue: &[u8; 16]) -> Key {
+        self.space(Space::Wait, 20).uuid(queue).finish().into()
+    }
+
+    /// The prefix of those of them that belong into this lane. The tenant is the queue's.
+    pub(crate) fn wait_lane(&self, queue: &[u8; 16], lane: &Lane) -> Key {
+        self.space(Space::Wait, lane.task.len() + 80)
+            .uuid(queue)
+            .string(&lane.task)
+            .uuid(&flags_hash(&lane.flags))
+            .finish()
+            .into()
+    }
+
+    pub(crate) fn wait(
+        &self,
+        queue: &[u8; 16],
+        lane: &Lane,
+        priority: i16,
+        run_at: Timestamp,
+        id: JobId,
+    ) -> Key {
+        let lane = self.wait_lane(queue, lane);
+        let position = Self::position(priority, run_at, id);
+        [lane.as_bytes(), &position].concat().into()
+    }
+
+    pub(crate) fn read_wait(&self, key: &Key) -> Result<WaitKey> {
+        self.read(Space::Wait, key, |rest| {
+            let queue = rest.read_uuid()?;
+            let (task, flags) = (rest.read_string()?.into(), rest.read_uuid()?);
+            let (priority, run_at) = (rest.read_i64()?, rest.read_i64()?);
+            let id = JobId::from_bytes(rest.read_uuid()?);
+            let priority = i16::try_from(priority).unwrap_or(i16::MAX);
+            let run_at = Timestamp::from_micros(run_at);
+            let position = Self::position(priority, run_at, id);
+            Ok(WaitKey {
+                queue,
+                task,
+                flags,
+                priority,
+                run_at,
+                id,
+                lane_len: key.len().saturating_sub(position.len()),
+            })
+        })
+    }
+
     pub(crate) fn attention_all(&self) -> Key {
         self.prefix(Space::Attention)
     }
@@ -301,6 +407,51 @@ impl KeySpace {
         self.read(Space::Worker, key, |rest| {
             Ok((rest.read_uuid()?, rest.read_u64()?))
         })
+    }
+
+    pub(crate) fn lane_settings(&self) -> Key {
+        self.prefix(Space::Lane)
+    }
+
+    /// What is set for these lanes.
+    pub(crate) fn lane_setting(&self, lanes: &LaneFilter) -> Key {
+        let LaneFilter {
+            tenant,
+            task,
+            flags,
+        } = lanes;
+        let set = [tenant.is_some(), task.is_some(), flags.is_some()];
+        let kind = set
+            .iter()
+            .rev()
+            .fold(0, |kind, set| kind << 1 | u64::from(*set));
+        self.space(Space::Lane, 256)
+            .uint(kind)
+            .string(tenant.as_deref().unwrap_or_default())
+            .string(task.as_deref().unwrap_or_default())
+            .uuid(&flags_hash(flags.as_deref().unwrap_or_default()))
+            .finish()
+            .into()
+    }
+
+    /// The lanes that a key of [`lane_setting`](Self::lane_setting) is for, whose flags, if it is
+    /// for some only, are these.
+    pub(crate) fn read_lane_setting(&self, key: &Key, flags: &[String]) -> Result<LaneFilter> {
+        let (kind, tenant, task) = self.read(Space::Lane, key, |rest| {
+            let kind = rest.read_u64()?;
+            let (tenant, task) = (rest.read_string()?, rest.read_string()?);
+            rest.read_uuid()?;
+            Ok((kind, tenant.into_owned(), task.into_owned()))
+        })?;
+        let lanes = LaneFilter {
+            tenant: (kind & 1 != 0).then_some(tenant),
+            task: (kind & 2 != 0).then_some(task),
+            flags: (kind & 4 != 0).then(|| flags.to_vec()),
+        };
+        if self.lane_setting(&lanes) != *key {
+            return Err(not_ours(key, &"its record has other flags"));
+        }
+        Ok(lanes)
     }
 
     pub(crate) fn unique(&self, tenant: &str, key: &str) -> Key {
@@ -451,6 +602,17 @@ impl KeySpace {
         })
     }
 
+    /// What is kept of a cron schedule.
+    pub(crate) fn cron(&self, id: &str) -> Key {
+        let key = self.space(Space::Cron, id.len() + 2);
+        key.string(id).finish().into()
+    }
+
+    /// The id in a key of [`cron`](Self::cron).
+    pub(crate) fn cron_id(&self, key: &Key) -> Result<String> {
+        self.read(Space::Cron, key, |rest| rest.read_string().map(Into::into))
+    }
+
     /// Which of our spaces a key is in.
     pub(crate) fn space_of(&self, key: &Key) -> Option<Space> {
         let rest = key.as_bytes().strip_prefix(self.namespace.as_bytes())?;
@@ -552,6 +714,8 @@ mod tests {
         let ready = keys.ready(&lane, i16::MIN, Timestamp::MAX, id(0));
         assert!(ready.len() <= 300, "{}", ready.len());
         assert!(keys.quarantine(&ready, u64::MAX).len() <= 400);
+        let wait = keys.wait(&[0xff; 16], &lane, i16::MIN, Timestamp::MAX, id(0));
+        assert!(wait.len() <= 300, "{}", wait.len());
     }
 
     #[test]
@@ -571,6 +735,21 @@ mod tests {
             &key.as_bytes()[read.lane_len..],
             &*KeySpace::position(-3, run_at, id(9))
         );
+    }
+
+    #[test]
+    fn a_wait_key_reads_back_and_ends_as_the_ready_key_does() {
+        let keys = KeySpace::new("n", Scheme::UniqueKeys).unwrap();
+        let (lane, run_at) = (lane("mail", &["slow"]), Timestamp::from_micros(-7));
+        let key = keys.wait(&[3; 16], &lane, -3, run_at, id(9));
+        let read = keys.read_wait(&key).unwrap();
+        assert_eq!((read.priority, read.run_at, read.id), (-3, run_at, id(9)));
+        assert_eq!((&*read.task, read.queue), ("mail", [3; 16]));
+        let prefix = keys.wait_lane(&[3; 16], &lane);
+        assert_eq!(&key.as_bytes()[..read.lane_len], prefix.as_bytes());
+        let ready = keys.ready(&lane, -3, run_at, id(9));
+        let behind = ready.as_bytes().strip_prefix(keys.lane(&lane).as_bytes());
+        assert_eq!(Some(&key.as_bytes()[read.lane_len..]), behind);
     }
 
     #[test]

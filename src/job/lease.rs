@@ -20,18 +20,68 @@ pub struct Claim {
     pub(crate) selector: Selector,
 }
 
-/// Which lanes a claim takes from.
+/// Which lanes jobs are taken from: all of them where nothing else is said.
+///
+/// ```
+/// use kvjob::job::Selector;
+/// let from = Selector::new().tasks(["send-mail"]).tenant("acme").forbid_flags(["slow"]);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Selector {
     /// The tasks, sorted; `None` for all.
     pub(crate) tasks: Option<Vec<String>>,
     /// The tenant; `None` for all.
     pub(crate) tenant: Option<String>,
-    /// Flags no job may have.
+    /// Flags no job may have, sorted.
     pub(crate) forbidden_flags: Vec<String>,
+    /// Whether tenants take turns.
+    pub(crate) tenants_in_turn: bool,
 }
 
 impl Selector {
+    /// All lanes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Only jobs of these tasks.
+    #[must_use]
+    pub fn tasks(mut self, tasks: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let mut tasks: Vec<String> = tasks.into_iter().map(Into::into).collect();
+        tasks.sort();
+        self.tasks = Some(tasks);
+        self
+    }
+
+    /// Only jobs of this tenant; of an empty one, those without a tenant.
+    #[must_use]
+    pub fn tenant(mut self, tenant: impl Into<String>) -> Self {
+        self.tenant = Some(tenant.into());
+        self
+    }
+
+    /// No jobs that carry any of these flags, besides those forbidden before. Lanes with such a
+    /// flag are not read, however many jobs stand in them; flags that no job has do no harm.
+    #[must_use]
+    pub fn forbid_flags(mut self, flags: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.forbidden_flags
+            .extend(flags.into_iter().map(Into::into));
+        self.forbidden_flags.sort();
+        self.forbidden_flags.dedup();
+        self
+    }
+
+    /// Tenants take turns, so that one with very many jobs does not keep the others waiting.
+    ///
+    /// Priority goes first, as always: it is among jobs of one priority that each tenant has one
+    /// after the other, in the order of the tenants' names, whatever their jobs' `run_at` is. Who
+    /// had the last turn is remembered by each process for itself.
+    #[must_use]
+    pub fn tenants_in_turn(mut self) -> Self {
+        self.tenants_in_turn = true;
+        self
+    }
+
     pub(crate) fn wants(&self, lane: &super::Lane) -> bool {
         self.tasks
             .as_ref()
@@ -43,7 +93,7 @@ impl Selector {
             && !lane
                 .flags
                 .iter()
-                .any(|flag| self.forbidden_flags.contains(flag))
+                .any(|flag| self.forbidden_flags.binary_search(flag).is_ok())
     }
 }
 
@@ -80,23 +130,28 @@ impl Claim {
     /// Only jobs of these tasks.
     #[must_use]
     pub fn tasks(mut self, tasks: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        let mut tasks: Vec<String> = tasks.into_iter().map(Into::into).collect();
-        tasks.sort();
-        self.selector.tasks = Some(tasks);
+        self.selector = self.selector.tasks(tasks);
         self
     }
 
     /// Only jobs of this tenant.
     #[must_use]
     pub fn tenant(mut self, tenant: impl Into<String>) -> Self {
-        self.selector.tenant = Some(tenant.into());
+        self.selector = self.selector.tenant(tenant);
         self
     }
 
     /// No jobs that carry this flag.
     #[must_use]
     pub fn forbid_flag(mut self, flag: impl Into<String>) -> Self {
-        self.selector.forbidden_flags.push(flag.into());
+        self.selector = self.selector.forbid_flags([flag]);
+        self
+    }
+
+    /// Only jobs of these lanes, whatever was said of tasks, tenant and flags before.
+    #[must_use]
+    pub fn selector(mut self, from: Selector) -> Self {
+        self.selector = from;
         self
     }
 }
@@ -130,8 +185,12 @@ pub struct Claimed {
 pub struct Claims {
     /// The jobs, in the order in which they are to run; none if nothing is due.
     pub jobs: Vec<Claimed>,
-    /// When the next scheduled job will be due, if any is scheduled (of any task).
+    /// When to claim again: when the next scheduled job will be due, if any is scheduled (of any
+    /// task), or when a limit lets the next job go.
     pub next_due: Option<Timestamp>,
+    /// When a [limit](super::LaneStore::limit) lets the next job go, if one holds back jobs that are
+    /// due and that this claim asked for.
+    pub limited_until: Option<Timestamp>,
 }
 
 /// How an attempt failed.
@@ -139,6 +198,7 @@ pub struct Claims {
 pub struct Failure {
     pub(crate) error: String,
     pub(crate) timed_out: bool,
+    pub(crate) canceled: bool,
     pub(crate) retry: Retry,
 }
 
@@ -161,6 +221,7 @@ impl Failure {
         Self {
             error: error.into(),
             timed_out: false,
+            canceled: false,
             retry: Retry::Backoff,
         }
     }
@@ -171,6 +232,14 @@ impl Failure {
         Self {
             timed_out: true,
             ..Self::new(error)
+        }
+    }
+
+    /// An attempt that found that the job is not to be done: it ends as [`State::Canceled`].
+    pub fn canceled(reason: impl Into<String>) -> Self {
+        Self {
+            canceled: true,
+            ..Self::new(reason)
         }
     }
 

@@ -102,6 +102,9 @@ pub struct Job {
     pub lane: Lane,
     /// Its arguments.
     pub payload: Payload,
+    /// The value it completed with, if it has one.
+    #[serde(default)]
+    pub result: Option<Payload>,
     /// Where it stands.
     pub state: State,
     /// Lower runs first.
@@ -118,6 +121,11 @@ pub struct Job {
     pub timeout: Option<Duration>,
     /// Its job key.
     pub key: Option<String>,
+    /// Where it stands in a distributed trace: the `traceparent` of W3C trace context.
+    #[serde(default)]
+    pub traceparent: Option<String>,
+    /// The key of its serial queue.
+    pub queue: Option<String>,
     /// Why the last failed attempt failed; cut to 1 KiB.
     pub last_error: Option<String>,
     /// Who holds it, while it runs.

@@ -13,6 +13,10 @@ pub const MAX_TASK: usize = 128;
 pub const MAX_TENANT: usize = 64;
 /// Longest job key, in bytes of UTF-8.
 pub const MAX_KEY: usize = 512;
+/// Longest queue key, in bytes of UTF-8.
+pub const MAX_QUEUE: usize = 128;
+/// The highest limit of a queue: jobs of it that run at a time.
+pub const MAX_QUEUE_LIMIT: u32 = 1024;
 /// Most flags of a job.
 pub const MAX_FLAGS: usize = 16;
 /// Longest flag, in bytes of UTF-8.
@@ -38,6 +42,8 @@ pub struct NewJob {
     pub(crate) timeout: Option<Duration>,
     pub(crate) key: Option<NewKey>,
     pub(crate) key_mode: Option<KeyMode>,
+    pub(crate) traceparent: Option<String>,
+    pub(crate) queue: Option<String>,
 }
 
 /// A job key to be stored.
@@ -71,6 +77,8 @@ impl NewJob {
             timeout: None,
             key: None,
             key_mode: None,
+            traceparent: None,
+            queue: None,
         }
     }
 
@@ -138,6 +146,29 @@ impl NewJob {
         self
     }
 
+    /// Where it stands in a distributed trace: the `traceparent` of
+    /// [W3C trace context](https://www.w3.org/TR/trace-context/#traceparent-header), such as
+    /// `00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01`. It is handed on to whoever runs
+    /// the job.
+    #[must_use]
+    pub fn traceparent(mut self, traceparent: impl Into<Option<String>>) -> Self {
+        self.traceparent = traceparent.into();
+        self
+    }
+
+    /// A serial queue: of the jobs of this tenant with this queue key one runs at a time,
+    /// whichever process claims them, or as many as
+    /// [`limit_queue`](crate::job::KvStore::limit_queue) says. They run in the order of any lane;
+    /// while one waits for its retry the next one runs.
+    ///
+    /// A queue is meant for jobs of a few tasks and sets of flags. Of more than 32 of them, those
+    /// that came last wait for the others.
+    #[must_use]
+    pub fn queue(mut self, queue: impl Into<String>) -> Self {
+        self.queue = Some(queue.into());
+        self
+    }
+
     /// A tenant of its own: claims may ask for one tenant's jobs, job keys are a tenant's own.
     #[must_use]
     pub fn tenant(mut self, tenant: impl Into<String>) -> Self {
@@ -174,6 +205,18 @@ impl NewJob {
             let message = format!("the mode {mode} says nothing without a job key: give it one");
             return Err(Error::invalid("key-mode-without-key", message));
         }
+        if let Some(traceparent) = &self.traceparent
+            && !is_traceparent(traceparent)
+        {
+            let start: String = traceparent.chars().take(64).collect();
+            return Err(Error::invalid(
+                "bad-traceparent",
+                format!("{start:?} is no traceparent such as 00-<32 hex digits>-<16>-01"),
+            ));
+        }
+        if let Some(queue) = &self.queue {
+            check_queue(queue)?;
+        }
         if self.max_attempts == 0 {
             return Err(Error::invalid(
                 "max-attempts-zero",
@@ -191,6 +234,40 @@ impl NewJob {
         }
         Ok(self)
     }
+}
+
+/// Whether it is a `traceparent` as W3C trace context has it in version 00: four fields of lower-case
+/// hexadecimal digits, of which neither the trace nor the parent is all zeros.
+fn is_traceparent(text: &str) -> bool {
+    let fields: Vec<&str> = text.split('-').collect();
+    let [version, trace, parent, flags] = fields.as_slice() else {
+        return false;
+    };
+    let is_hex = |field: &str, digits| {
+        field.len() == digits
+            && field
+                .bytes()
+                .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let is_id = |field: &str, digits| is_hex(field, digits) && field.bytes().any(|b| b != b'0');
+    is_hex(version, 2)
+        && *version != "ff"
+        && is_id(trace, 32)
+        && is_id(parent, 16)
+        && is_hex(flags, 2)
+}
+
+/// Refuses what cannot be a queue key.
+pub(crate) fn check_queue(queue: &str) -> Result<()> {
+    if queue.len() > MAX_QUEUE {
+        let start: String = queue.chars().take(24).collect();
+        let message = format!(
+            "queue key {start:?}... of {} bytes is over the limit of {MAX_QUEUE}",
+            queue.len()
+        );
+        return Err(Error::invalid("queue-key-too-long", message));
+    }
+    check_text("queue key", queue, 1, MAX_QUEUE)
 }
 
 /// Refuses texts that are too short, too long, or hold control characters.

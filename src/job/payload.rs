@@ -64,15 +64,21 @@ impl Payload {
     /// The value the JSON stands for.
     ///
     /// # Errors
-    /// [`Error::Invalid`] (`payload-mismatch`) with line and column if it is not a `T`.
+    /// [`Error::Invalid`] (`payload-mismatch`) if it is not a `T`, with where: the path in the
+    /// JSON, line and column.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T> {
-        serde_json::from_str(&self.0).map_err(|error| {
+        let mut json = serde_json::Deserializer::from_str(&self.0);
+        serde_path_to_error::deserialize(&mut json).map_err(|error| {
+            let path = error.path().to_string();
+            // What is wrong as a whole is nowhere in particular.
+            let place = match path.as_str() {
+                "." => String::new(),
+                path => format!(" at `{path}`"),
+            };
+            let (name, error) = (std::any::type_name::<T>(), error.inner());
             Error::invalid(
                 "payload-mismatch",
-                format!(
-                    "the payload is not a {}: {error}",
-                    std::any::type_name::<T>()
-                ),
+                format!("the JSON is not a {name}{place}: {error}"),
             )
         })
     }

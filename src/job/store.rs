@@ -8,9 +8,10 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::{
-    Beat, Claim, Claims, Cursor, Enqueued, Failure, Job, JobId, Lease, Level, LogLine, LogQuery,
-    NewJob, Outcome, Page, QuarantineId, Quarantined, QuarantinedRecord, Query, Released,
-    Reschedule, Result, Selector, Stats, Step,
+    Beat, Claim, Claims, CronRecord, Cursor, Ended, Enqueued, Failure, Fired, Job, JobId,
+    LaneFilter, LaneSetting, LaneStatus, Lease, Level, LogLine, LogQuery, NewJob, Outcome, Page,
+    Payload, QuarantineId, Quarantined, QuarantinedRecord, Query, Rate, Released, Reschedule,
+    Result, Selector, Stats, Step,
 };
 use crate::clock::Timestamp;
 use crate::kv::Health;
@@ -54,6 +55,14 @@ pub trait QueueStore: Send + Sync {
     /// # Errors
     /// [`LeaseLost`](super::Error::LeaseLost), or what the store says.
     async fn complete(&self, lease: &Lease) -> Result<()>;
+
+    /// The job is done, with this result, which is stored in the same commit and kept as long as
+    /// the job: see [`ResultStore`].
+    ///
+    /// # Errors
+    /// As [`complete`](Self::complete); [`Invalid`](super::Error::Invalid) (`result-too-large`) if
+    /// it is larger than a payload may be: nothing was changed then.
+    async fn complete_with(&self, lease: &Lease, result: Payload) -> Result<()>;
 
     /// The attempt failed: the job waits for the next one, or is final.
     ///
@@ -247,6 +256,74 @@ pub trait StateStore: Send + Sync {
     async fn quarantined(&self, id: QuarantineId) -> Result<Option<QuarantinedRecord>>;
 }
 
+/// Steering lanes: what is set for some of them holds for all lanes that the filter means, also
+/// for those that get their first job later.
+///
+/// Settings concern what is taken from a lane by [`claim`](QueueStore::claim) and
+/// [`dequeue_next`](QueueStore::dequeue_next): jobs that run go on, and one that is named
+/// ([`dequeue`](QueueStore::dequeue), [`cancel`](QueueStore::cancel)) is found as ever. They hold
+/// for this store at once, and for other processes on the same data as soon as they hear of it, or
+/// within a second where the store below cannot tell them. Every process keeps all of them in
+/// memory: they are meant for tasks and tenants by the hundred.
+#[async_trait]
+pub trait LaneStore: Send + Sync {
+    /// Takes nothing from these lanes until they are resumed, however many jobs are waiting there,
+    /// and at no cost to claims from others. Says whether this filter was not paused before.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// # use std::sync::Arc;
+    /// use kvjob::job::{Claim, KvStore, LaneFilter, LaneStore, NewJob, Options, QueueStore};
+    /// # let jobs = KvStore::open(Arc::new(kvjob::kv::Memory::new()), Options::default()).await?;
+    /// jobs.enqueue(NewJob::new("send-mail", "ada")?).await?;
+    /// jobs.pause(&LaneFilter::all().task("send-mail")).await?;
+    /// assert!(jobs.claim(Claim::new("worker-1")).await?.jobs.is_empty());
+    /// jobs.resume(&LaneFilter::all().task("send-mail")).await?;
+    /// assert_eq!(jobs.claim(Claim::new("worker-1")).await?.jobs.len(), 1);
+    /// # Ok::<(), kvjob::job::Error>(()) }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// [`Invalid`](super::Error::Invalid) for names that cannot be, or what the store says.
+    async fn pause(&self, lanes: &LaneFilter) -> Result<bool>;
+
+    /// Takes back what [`pause`](Self::pause) did with the same filter, and wakes whoever waits
+    /// for jobs. A lane that another filter pauses, too, stays paused. Says whether this filter was
+    /// paused.
+    ///
+    /// # Errors
+    /// As [`pause`](Self::pause).
+    async fn resume(&self, lanes: &LaneFilter) -> Result<bool>;
+
+    /// Lets each process take jobs from these lanes, all of them together, at most at this rate;
+    /// `None` for as many as it likes. A lane that several filters limit is under all of those
+    /// limits. Says whether that is a change.
+    ///
+    /// A claim that finds jobs held back says [until when](super::Claims::limited_until).
+    ///
+    /// # Errors
+    /// [`Invalid`](super::Error::Invalid) (`rate-zero`, `rate-without-time`), or as
+    /// [`pause`](Self::pause).
+    async fn limit(&self, lanes: &LaneFilter, rate: Option<Rate>) -> Result<bool>;
+
+    /// What is set, a page at a time.
+    ///
+    /// # Errors
+    /// What the store says.
+    async fn lane_settings(
+        &self,
+        limit: usize,
+        cursor: Option<Cursor>,
+    ) -> Result<Page<LaneSetting>>;
+
+    /// The lanes that have due jobs, a page at a time: by tenant, then by task. Jobs that became due
+    /// since the last claim are not seen yet.
+    ///
+    /// # Errors
+    /// What the store says.
+    async fn lanes(&self, limit: usize, cursor: Option<Cursor>) -> Result<Page<LaneStatus>>;
+}
+
 /// Writing and reading a job's log.
 #[async_trait]
 pub trait LogStore: Send + Sync {
@@ -271,9 +348,91 @@ pub trait LogStore: Send + Sync {
     async fn logs(&self, query: &LogQuery) -> Result<Page<LogLine>>;
 }
 
+/// How jobs ended, for those who wait for it.
+#[async_trait]
+pub trait ResultStore: Send + Sync {
+    /// The value a job completed with. `None` if it has none, has not completed, or is not there.
+    ///
+    /// # Errors
+    /// As [`get`](StateStore::get).
+    async fn result(&self, id: JobId) -> Result<Option<Payload>>;
+
+    /// Waits until a job has ended, in whichever process, but no longer than `timeout`, and says
+    /// how. One that has ended already is answered at once.
+    ///
+    /// A job that is removed meanwhile ends as [`Removed`](super::State::Removed): so does, where
+    /// completed jobs are not kept at all, one that completes.
+    ///
+    /// # Errors
+    /// [`UnknownJob`](super::Error::UnknownJob) if there is no such job,
+    /// [`WaitTimedOut`](super::Error::WaitTimedOut) if it has not ended by then, which changes
+    /// nothing for it; or what the store says, if trying again would not help.
+    async fn wait(&self, id: JobId, timeout: Duration) -> Result<Ended>;
+}
+
+/// Keeping cron schedules: how far their slots are settled, and what those say that were added at
+/// run time. What a schedule says is text to the store; the floor above knows what it means.
+#[async_trait]
+pub trait CronStore: Send + Sync {
+    /// What is kept, by id, a page at a time.
+    ///
+    /// # Errors
+    /// What the store says.
+    async fn crons(&self, limit: usize, cursor: Option<Cursor>) -> Result<Page<CronRecord>>;
+
+    /// What is kept of this schedule, or `None`.
+    ///
+    /// # Errors
+    /// [`Corrupt`](crate::kv::ErrorKind::Corrupt) or [`TooNew`](crate::kv::ErrorKind::TooNew) if
+    /// it cannot be read, or what the store says.
+    async fn cron(&self, id: &str) -> Result<Option<CronRecord>>;
+
+    /// Keeps a schedule: its slots up to now are settled then. With a definition, one that is
+    /// kept already says this from now on, and its slots up to now are settled; without, it stays
+    /// as it is. Returns what is kept, and whether it is new.
+    ///
+    /// # Errors
+    /// [`Invalid`](super::Error::Invalid) for an id or a definition that cannot be, or
+    /// `cron-of-program` for a definition of one that was kept without; or what the store says.
+    async fn keep_cron(&self, id: &str, definition: Option<String>) -> Result<(CronRecord, bool)>;
+
+    /// Settles the slots of a schedule up to this one and adds the job of it, in one commit; so
+    /// that of all who try, in any process, one does it. Nothing is done if the schedule has
+    /// changed since the caller read it, is paused, or has settled the slot.
+    ///
+    /// # Errors
+    /// As [`enqueue`](QueueStore::enqueue).
+    async fn fire_cron(&self, record: &CronRecord, slot: Timestamp, job: NewJob) -> Result<Fired>;
+
+    /// Lets the slots of a schedule pass without a job from now on. Returns what is kept, or
+    /// `None` if nothing is.
+    ///
+    /// # Errors
+    /// What the store says.
+    async fn pause_cron(&self, id: &str) -> Result<Option<CronRecord>>;
+
+    /// Gives the slots of a schedule their jobs again. Those that passed meanwhile are settled.
+    ///
+    /// # Errors
+    /// What the store says.
+    async fn resume_cron(&self, id: &str) -> Result<Option<CronRecord>>;
+
+    /// Forgets a schedule; jobs that it added stay. Says whether it was there.
+    ///
+    /// # Errors
+    /// What the store says.
+    async fn remove_cron(&self, id: &str) -> Result<bool>;
+
+    /// Changes whenever what is kept may have changed in a way this process can see. A hint,
+    /// which may come without cause.
+    fn cron_changes(&self) -> watch::Receiver<u64>;
+}
+
 /// A job store: all of the above, and its own life.
 #[async_trait]
-pub trait Store: QueueStore + StateStore + LogStore + Debug + 'static {
+pub trait Store:
+    QueueStore + LaneStore + StateStore + LogStore + ResultStore + CronStore + Debug + 'static
+{
     /// What the store below is called, such as `redb`.
     fn name(&self) -> &str;
 

@@ -80,14 +80,14 @@ pub(crate) fn write(
     Ok(())
 }
 
-/// The job as its users see it, with its arguments.
+/// The job as its users see it, with its arguments and its result.
 pub(crate) async fn to_job(
     cx: &Context<'_>,
     view: &mut View<'_>,
     id: JobId,
     header: &Header,
 ) -> Result<Job> {
-    let stored = match header.payload_key(cx.keys, id) {
+    let payload = match header.payload_key(cx.keys, id) {
         None => None,
         Some(key) => {
             let stored = view.get(&key).await?;
@@ -98,7 +98,12 @@ pub(crate) async fn to_job(
             stored
         }
     };
-    header.to_job(id, stored.as_deref(), cx.now)
+    let result = if header.result_stored() {
+        view.get(&cx.keys.result(id)).await?
+    } else {
+        None
+    };
+    header.to_job(id, payload.as_deref(), result.as_deref(), cx.now)
 }
 
 /// The header of a job whose lease the caller states (rule 1).
@@ -121,7 +126,13 @@ pub(crate) async fn leased(cx: &Context<'_>, view: &mut View<'_>, lease: &Lease)
 }
 
 /// Ends a lease: the job does not run any more. The caller says what it becomes.
-pub(crate) fn release(cx: &Context<'_>, view: &mut View<'_>, id: JobId, header: &mut Header) {
+pub(crate) async fn release(
+    cx: &Context<'_>,
+    view: &mut View<'_>,
+    id: JobId,
+    header: &mut Header,
+) -> Result<()> {
+    place::release(cx, view, id, header).await?;
     if let Some(holder) = header.holder.take()
         && header.cancel_requested
     {
@@ -131,6 +142,7 @@ pub(crate) fn release(cx: &Context<'_>, view: &mut View<'_>, id: JobId, header: 
         id,
         epoch: header.epoch,
     });
+    Ok(())
 }
 
 /// Makes a job final and writes it.
@@ -159,7 +171,7 @@ pub(crate) async fn end(
 }
 
 /// Lets a job wait until `run_at` and writes it.
-pub(crate) fn wait(
+pub(crate) async fn wait(
     cx: &Context<'_>,
     view: &mut View<'_>,
     id: JobId,
@@ -170,7 +182,7 @@ pub(crate) fn wait(
     header.phase = Phase::Waiting;
     header.run_at = run_at.as_micros();
     header.ended_at = None;
-    place::place(cx, view, id, header)?;
+    place::place(cx, view, id, header).await?;
     step(cx, header, header.state(cx.now), why);
     write(cx, view, id, header)
 }
@@ -210,14 +222,15 @@ pub(crate) async fn failed(
     error: &str,
     next: Next,
 ) -> Result<Outcome> {
-    release(cx, view, id, header);
+    release(cx, view, id, header).await?;
     log_error(cx, view, id, error)?;
     if header.cancel_requested {
         end(cx, view, id, header, Phase::Canceled, Why::Error(error)).await?;
     } else {
         match next {
             Next::After(pause) if header.attempts < header.max_attempts => {
-                wait(cx, view, id, header, cx.now.after(pause), Why::Error(error))?;
+                let run_at = cx.now.after(pause);
+                wait(cx, view, id, header, run_at, Why::Error(error)).await?;
             }
             Next::Final(phase) => end(cx, view, id, header, phase, Why::Error(error)).await?,
             Next::After(_) => {

@@ -108,6 +108,13 @@ impl Hub {
     }
 }
 
+#[async_trait]
+impl Watch for Hub {
+    async fn watch(&self, prefix: &Key) -> Result<Watcher> {
+        Ok(self.subscribe(prefix))
+    }
+}
+
 impl Default for Hub {
     fn default() -> Self {
         Self::new()

@@ -11,7 +11,7 @@ use futures::FutureExt as _;
 use super::leases::{Held, Why};
 use super::record::{self, Ending};
 use super::shared::Shared;
-use super::{Context, Event, Handler, Outcome};
+use super::{Context, Event, Outcome, Route};
 use crate::job::{Error, Failure, Job, Retry};
 
 /// Runs an attempt and records how it ended. The answer says why the store will not come back, if
@@ -26,9 +26,13 @@ pub(super) async fn run(shared: Arc<Shared>, job: Job, held: Held) -> Option<Err
                 attempt: job.attempts,
             });
             let started = shared.clock.monotonic();
-            let (answer, why) = handle(&shared, handler, &job, &held, started).await;
+            let timeout = job.timeout.or(handler.timeout).or(shared.timeout);
+            let attempt = (started, timeout);
+            let (answer, why) = handle(&shared, &handler.route, &job, &held, attempt).await;
             let elapsed = shared.clock.monotonic().saturating_sub(started);
-            (elapsed, meaning(answer, why, job.timeout))
+            let ending = meaning(answer, why, timeout);
+            tell(&shared, &job, &ending, elapsed);
+            (elapsed, ending)
         }
         // It came too late to be begun, or is of a task that was not asked for.
         _ => (Duration::ZERO, Ending::GiveBack),
@@ -43,26 +47,23 @@ type Running<'a> = Pin<Box<dyn Future<Output = Result<Outcome, Panic>> + Send + 
 
 /// Runs the handler until it returns or has to be dropped, and says why it was to stop.
 async fn handle(
-    shared: &Shared,
-    handler: &Arc<dyn Handler>,
+    shared: &Arc<Shared>,
+    route: &Route,
     job: &Job,
     held: &Held,
-    started: Duration,
+    (started, timeout): (Duration, Option<Duration>),
 ) -> (Answer, Why) {
-    let context = Context::new(job.clone(), shared.store.clone(), held.token().clone());
-    let mut running: Running<'_> =
-        Box::pin(AssertUnwindSafe(async { handler.handle(context).await }).catch_unwind());
+    let context = Context::new(job.clone(), Arc::clone(shared), held.token().clone());
+    let mut running: Running<'_> = Box::pin(AssertUnwindSafe(route.run(context)).catch_unwind());
     let mut why = Why::No;
-    let mut limit = job
-        .timeout
-        .map(|timeout| started.checked_add(timeout).unwrap_or(Duration::MAX));
+    let mut limit = timeout.map(|timeout| started.checked_add(timeout).unwrap_or(Duration::MAX));
     let answer = loop {
         tokio::select! {
             biased;
             stronger = held.stronger_than(why) => why = stronger,
             answer = &mut running => break Some(answer),
             () = shared.sleep_until(limit) => {
-                if why != Why::No {
+                if why > Why::Stopping {
                     break None;
                 }
                 why = Why::TimedOut;
@@ -72,6 +73,9 @@ async fn handle(
         }
         if why >= Why::StopNow {
             break last_word(&mut running).await;
+        }
+        if why == Why::Stopping {
+            continue;
         }
         let grace = shared.clock.monotonic().checked_add(shared.grace);
         limit = limit.into_iter().chain(grace).min();
@@ -97,14 +101,20 @@ async fn last_word(running: &mut Running<'_>) -> Answer {
 fn meaning(answer: Answer, why: Why, timeout: Option<Duration>) -> Ending {
     let error = match (answer, why) {
         (_, Why::Lost) => return Ending::Lost,
-        (Some(Ok(Outcome::Complete)), _) => return Ending::Complete,
+        (Some(Ok(Outcome::Complete)), _) => return Ending::Complete(None),
+        (Some(Ok(Outcome::CompleteWith(result))), _) => return Ending::Complete(Some(result)),
         (Some(Ok(Outcome::Fail(error))), _) => {
             return Ending::Fail(Failure::new(error).retry(Retry::Never));
         }
+        (Some(Ok(Outcome::Cancel(reason))), _) => return Ending::Fail(Failure::canceled(reason)),
         (Some(Ok(Outcome::Snooze(until))), _) => return Ending::Snooze(until),
         (Some(Err(panic)), _) => Some(format!("panicked: {}", message(&*panic))),
-        (_, Why::StopNow) => return Ending::GiveBack,
-        (Some(Ok(Outcome::Retry(error))), _) => Some(error),
+        (Some(Ok(Outcome::Retry(_) | Outcome::RetryAfter(..))), Why::Stopping)
+        | (_, Why::StopNow) => return Ending::GiveBack,
+        (Some(Ok(Outcome::RetryAfter(error, after))), Why::No) => {
+            return Ending::Fail(Failure::new(error).retry(Retry::After(after)));
+        }
+        (Some(Ok(Outcome::Retry(error) | Outcome::RetryAfter(error, _))), _) => Some(error),
         (None, _) => None,
     };
     Ending::Fail(match why {
@@ -117,8 +127,31 @@ fn meaning(answer: Answer, why: Why, timeout: Option<Duration>) -> Ending {
             let error = error.unwrap_or_else(|| "the handler did not stop and was dropped".into());
             Failure::new(format!("canceled: {error}"))
         }
-        Why::No | Why::StopNow | Why::Lost => Failure::new(error.unwrap_or_default()),
+        Why::No | Why::Stopping | Why::StopNow | Why::Lost => {
+            Failure::new(error.unwrap_or_default())
+        }
     })
+}
+
+/// Says what the handler made of it, before it is recorded.
+fn tell(shared: &Shared, job: &Job, ending: &Ending, elapsed: Duration) {
+    let (id, task, attempt) = (job.id, &job.lane.task, job.attempts);
+    match ending {
+        Ending::Complete(_) | Ending::Snooze(_) => shared.emit(|| Event::Succeeded {
+            id,
+            task: task.clone(),
+            attempt,
+            elapsed,
+        }),
+        Ending::Fail(failure) => shared.emit(|| Event::Errored {
+            id,
+            task: task.clone(),
+            attempt,
+            error: failure.error.clone(),
+            elapsed,
+        }),
+        Ending::GiveBack | Ending::Lost => {}
+    }
 }
 
 /// What a panic says.

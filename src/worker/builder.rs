@@ -6,13 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{broadcast, watch};
+use tower_layer::Layer;
+use tower_service::Service;
 
 use super::control::Stop;
+use super::extract::{self, DataMap, Need};
 use super::leases::Leases;
-use super::shared::Shared;
-use super::{Handler, Worker};
+use super::shared::{Forbidden, Registered, Shared};
+use super::{BoxError, Context, Handler, IntoOutcome, Route, TaskHandler, Worker};
 use crate::clock::{Clock, SystemClock};
-use crate::job::{self, Claim, Error};
+use crate::job::{self, Claim, Error, Selector, Task};
 
 /// The shortest lease: one below it would be all heartbeats.
 const SHORTEST_LEASE: Duration = Duration::from_secs(1);
@@ -51,8 +54,18 @@ pub struct Builder {
     lease: Duration,
     poll: Duration,
     grace: Duration,
-    handlers: Vec<(String, Arc<dyn Handler>)>,
-    fallback: Option<Arc<dyn Handler>>,
+    shutdown_grace: Duration,
+    max_store_errors: Option<u32>,
+    handle_signals: bool,
+    prefetch: usize,
+    timeout: Option<Duration>,
+    handlers: Vec<(String, Registered)>,
+    fallback: Option<Registered>,
+    layers: Vec<Box<dyn Fn(Route) -> Route + Send + Sync>>,
+    data: DataMap,
+    needs: Vec<Need>,
+    selector: Selector,
+    forbidden: Option<Forbidden>,
 }
 
 impl Builder {
@@ -65,8 +78,18 @@ impl Builder {
             lease: Claim::DEFAULT_LEASE,
             poll: Duration::from_secs(2),
             grace: Duration::from_secs(5),
+            shutdown_grace: Duration::from_secs(30),
+            max_store_errors: None,
+            handle_signals: true,
+            prefetch: 0,
+            timeout: None,
             handlers: Vec::new(),
             fallback: None,
+            layers: Vec::new(),
+            data: DataMap::default(),
+            needs: Vec::new(),
+            selector: Selector::new(),
+            forbidden: None,
         }
     }
 
@@ -79,6 +102,15 @@ impl Builder {
     /// How many jobs it runs at a time, at least 1; 1 where not said.
     pub fn concurrency(mut self, concurrency: usize) -> Self {
         self.concurrency = concurrency;
+        self
+    }
+
+    /// How many jobs it claims ahead, so that many short jobs do not each wait for a claim; none
+    /// where not said. They keep other workers from having them: so no more than what runs in a
+    /// moment. What was not begun when the worker ends is given back, and counts no attempt. A job
+    /// on its last attempt is never claimed ahead.
+    pub fn prefetch(mut self, jobs: usize) -> Self {
+        self.prefetch = jobs;
         self
     }
 
@@ -104,6 +136,33 @@ impl Builder {
         self
     }
 
+    /// How long what runs may go on after the worker was told to stop, before the tokens of
+    /// [`Context::cancelled`](super::Context::cancelled) fire; 30 s where not said. A handler that
+    /// then asks for a retry has its job given back, the attempt not counted; one that does not
+    /// listen goes on to its end, or until it is told to stop at once.
+    pub fn shutdown_grace(mut self, grace: Duration) -> Self {
+        self.shutdown_grace = grace;
+        self
+    }
+
+    /// After how many failures of the store in a row to answer a claim the worker ends with the
+    /// error, at least 1. Where not said, [`run`](Worker::run) tries for ever, ever less often, and
+    /// [`run_once`](Worker::run_once) five times.
+    pub fn max_store_errors(mut self, errors: u32) -> Self {
+        self.max_store_errors = Some(errors.max(1));
+        self
+    }
+
+    /// Whether it listens to the signals that ask a process to end (Ctrl-C; on Unix also SIGTERM)
+    /// while it runs: the first is a [`stop`](super::Control::stop), a second one a
+    /// [`stop_now`](super::Control::stop_now). On where not said. Turn it off where the program
+    /// has its own ideas of signals, and use a [`Control`](super::Control). It needs a tokio
+    /// runtime with I/O enabled. A process that has listened once no longer dies of them by itself.
+    pub fn handle_signals(mut self, handle: bool) -> Self {
+        self.handle_signals = handle;
+        self
+    }
+
     /// The clock: the system's where not said. It should be the store's.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
@@ -111,15 +170,126 @@ impl Builder {
     }
 
     /// What runs the jobs of a task. Only tasks with a handler are claimed.
-    pub fn handler(mut self, task: impl Into<String>, handler: impl Handler) -> Self {
-        self.handlers.push((task.into(), Arc::new(handler)));
+    pub fn handler(self, task: impl Into<String>, handler: impl Handler) -> Self {
+        self.service(task, Route::of_handler(handler))
+    }
+
+    /// What runs the jobs of the task whose payload its first argument is: see [`TaskHandler`].
+    pub fn register<H: TaskHandler<Args>, Args>(mut self, handler: H) -> Self {
+        self.needs.extend(H::needs());
+        let registered = Registered {
+            route: handler.into_route(),
+            timeout: H::Task::TIMEOUT,
+        };
+        self.handlers.push((H::Task::NAME.to_owned(), registered));
+        self
+    }
+
+    /// A tower service that runs the jobs of a task: see [`Route`].
+    pub fn service<S>(mut self, task: impl Into<String>, service: S) -> Self
+    where
+        S: Service<Context, Response: IntoOutcome, Error: Into<BoxError>, Future: Send>,
+        S: Clone + Send + Sync + 'static,
+    {
+        let registered = Registered {
+            route: Route::new(service),
+            timeout: None,
+        };
+        self.handlers.push((task.into(), registered));
+        self
+    }
+
+    /// A tower layer around each handler of this worker: a limit, a time-out, a span. The layer
+    /// that is added last sees an attempt first. Around one handler alone:
+    /// [`TaskHandler::layer`].
+    ///
+    /// ```
+    /// # fn example(builder: kvjob::worker::Builder) {
+    /// use tower::limit::GlobalConcurrencyLimitLayer;
+    ///
+    /// // However many tasks there are, two attempts at a time.
+    /// builder.concurrency(8).layer(GlobalConcurrencyLimitLayer::new(2));
+    /// # }
+    /// ```
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<Route> + Send + Sync + 'static,
+        L::Service: Service<Context, Response: IntoOutcome, Error: Into<BoxError>, Future: Send>,
+        L::Service: Clone + Send + Sync + 'static,
+    {
+        let layer = move |route| Route::new(layer.layer(route));
+        self.layers.push(Box::new(layer));
+        self
+    }
+
+    /// What handlers share, for those that ask for [`Data`](super::Data) of this type. Another of
+    /// the same type takes its place.
+    pub fn data<T: Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.data.insert(value);
+        self
+    }
+
+    /// How long an attempt may take where neither its job nor its [`Task`] says; any time where
+    /// not said.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
         self
     }
 
     /// What runs the jobs of all tasks without a handler of their own. All tasks are claimed
     /// then.
     pub fn fallback(mut self, handler: impl Handler) -> Self {
-        self.fallback = Some(Arc::new(handler));
+        self.fallback = Some(Registered {
+            route: Route::of_handler(handler),
+            timeout: None,
+        });
+        self
+    }
+
+    /// Only jobs of this tenant; of an empty one, those without a tenant. Of all where not said.
+    pub fn tenant(mut self, tenant: impl Into<String>) -> Self {
+        self.selector = self.selector.tenant(tenant);
+        self
+    }
+
+    /// Tenants take turns: see [`Selector::tenants_in_turn`].
+    pub fn tenants_in_turn(mut self) -> Self {
+        self.selector = self.selector.tenants_in_turn();
+        self
+    }
+
+    /// No jobs that carry any of these flags.
+    pub fn forbid_flags(mut self, flags: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.selector = self.selector.forbid_flags(flags);
+        self
+    }
+
+    /// No jobs that carry a flag which this function names; it is asked before every claim, and
+    /// must not block. Besides those of [`forbid_flags`](Self::forbid_flags).
+    ///
+    /// ```
+    /// # fn example(store: std::sync::Arc<dyn kvjob::job::Store>) -> kvjob::job::Result<()> {
+    /// # use std::sync::Arc;
+    /// # use std::sync::atomic::{AtomicBool, Ordering};
+    /// # use kvjob::worker::{Context, Worker};
+    /// let busy = Arc::new(AtomicBool::new(false));
+    /// let worker = Worker::builder(store)
+    ///     .forbid_flags_by(move || busy.load(Ordering::Relaxed).then_some("heavy"))
+    ///     .handler("resize-image", |_: Context| async {})
+    ///     .build()?;
+    /// # drop(worker);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// If it panics, the worker finishes what runs and [`run`](Worker::run) fails with
+    /// `forbid-flags-panicked`.
+    pub fn forbid_flags_by<I>(mut self, flags: impl Fn() -> I + Send + Sync + 'static) -> Self
+    where
+        I: IntoIterator<Item: Into<String>>,
+    {
+        let flags = move || flags().into_iter().map(Into::into).collect();
+        self.forbidden = Some(Box::new(flags));
         self
     }
 
@@ -127,29 +297,42 @@ impl Builder {
     ///
     /// # Errors
     /// [`Invalid`](Error::Invalid): `no-handler`, `duplicate-handler`, `concurrency-zero`,
-    /// `lease-too-short`, `poll-too-short`.
+    /// `lease-too-short`, `poll-too-short`; `missing-data` if a handler asks for
+    /// [data](Self::data) that was not given.
     pub fn build(self) -> job::Result<Worker> {
         let handlers = self.check()?;
+        let fallback = self.fallback.map(|one| one.under(&self.layers));
+        let handlers = handlers
+            .into_iter()
+            .map(|(task, one)| (task, one.under(&self.layers)))
+            .collect::<HashMap<_, _>>();
         let clock = self.clock;
         let name = self
             .name
             .unwrap_or_else(|| format!("worker-{}-{:08x}", std::process::id(), clock.random()));
-        let tasks = match self.fallback {
-            Some(_) => None,
-            None => Some(handlers.keys().cloned().collect()),
+        let selector = match fallback {
+            Some(_) => self.selector,
+            None => self.selector.tasks(handlers.keys()),
         };
         Ok(Worker {
             shared: Arc::new(Shared {
                 store: self.store,
                 clock,
                 name,
-                concurrency: self.concurrency,
+                concurrency: watch::Sender::new(self.concurrency),
                 lease: self.lease,
                 poll: self.poll,
                 grace: self.grace,
+                shutdown_grace: self.shutdown_grace,
+                max_store_errors: self.max_store_errors,
+                handle_signals: self.handle_signals,
+                prefetch: self.prefetch,
+                timeout: self.timeout,
                 handlers,
-                fallback: self.fallback,
-                tasks,
+                fallback,
+                data: self.data,
+                selector,
+                forbidden: self.forbidden,
                 events: broadcast::Sender::new(EVENTS),
                 stop: watch::Sender::new(Stop::No),
                 leases: Arc::new(Leases::default()),
@@ -157,7 +340,7 @@ impl Builder {
         })
     }
 
-    fn check(&self) -> job::Result<HashMap<String, Arc<dyn Handler>>> {
+    fn check(&self) -> job::Result<HashMap<String, Registered>> {
         if self.handlers.is_empty() && self.fallback.is_none() {
             return Err(Error::invalid(
                 "no-handler",
@@ -180,6 +363,19 @@ impl Builder {
         shortest("lease-too-short", "lease", self.lease, SHORTEST_LEASE)?;
         shortest("poll-too-short", "poll", self.poll, SHORTEST_POLL)?;
 
+        let lacks = |need: &&Need| !self.data.has(need);
+        let mut missing: Vec<&str> = self
+            .needs
+            .iter()
+            .filter(lacks)
+            .map(|need| need.name)
+            .collect();
+        missing.sort_unstable();
+        missing.dedup();
+        if !missing.is_empty() {
+            return Err(extract::missing(&missing));
+        }
+
         let mut handlers = HashMap::new();
         for (task, handler) in &self.handlers {
             if handlers.insert(task.clone(), handler.clone()).is_some() {
@@ -190,6 +386,14 @@ impl Builder {
             }
         }
         Ok(handlers)
+    }
+}
+
+impl Registered {
+    /// The same with these layers around it, the last one outermost.
+    fn under(self, layers: &[Box<dyn Fn(Route) -> Route + Send + Sync>]) -> Self {
+        let route = layers.iter().fold(self.route, |route, layer| layer(route));
+        Self { route, ..self }
     }
 }
 

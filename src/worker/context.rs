@@ -2,11 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::job::{self, Job, Level};
+use super::shared::Shared;
+use crate::job::{self, Job, Jobs, Level};
+
+/// How long a report of progress stands before another is written.
+const PROGRESS_STANDS: Duration = Duration::from_secs(1);
 
 /// What a handler has in hand: its job, the job's log, the store. Clones are the same.
 #[derive(Clone)]
@@ -14,13 +19,20 @@ pub struct Context(Arc<Inner>);
 
 struct Inner {
     job: Job,
-    store: Arc<dyn job::Store>,
+    shared: Arc<Shared>,
     token: CancellationToken,
+    /// When progress was written last, in monotonic time.
+    told: Mutex<Option<Duration>>,
 }
 
 impl Context {
-    pub(super) fn new(job: Job, store: Arc<dyn job::Store>, token: CancellationToken) -> Self {
-        Self(Arc::new(Inner { job, store, token }))
+    pub(super) fn new(job: Job, shared: Arc<Shared>, token: CancellationToken) -> Self {
+        Self(Arc::new(Inner {
+            job,
+            shared,
+            token,
+            told: Mutex::default(),
+        }))
     }
 
     /// The job, as it stood when it was claimed.
@@ -34,15 +46,61 @@ impl Context {
     /// As [`LogStore::log`](job::LogStore::log).
     pub async fn log(&self, level: Level, message: impl Into<String>) -> job::Result<()> {
         let fields = BTreeMap::new();
-        self.0
-            .store
+        self.store()
             .log(self.0.job.id, level, message.into(), fields)
             .await
     }
 
+    /// Says how far the job has come: a line of the job's log, with the field `progress`, such as
+    /// `3/10`. At most one a second is written, so that this may be called as often as one likes;
+    /// that all is done is always written.
+    ///
+    /// # Errors
+    /// As [`log`](Self::log).
+    pub async fn progress(
+        &self,
+        done: u64,
+        total: u64,
+        message: impl Into<String>,
+    ) -> job::Result<()> {
+        if !self.is_progress_due(done >= total) {
+            return Ok(());
+        }
+        let fields = BTreeMap::from([("progress".to_owned(), format!("{done}/{total}"))]);
+        self.store()
+            .log(self.0.job.id, Level::Info, message.into(), fields)
+            .await
+    }
+
+    fn is_progress_due(&self, all_done: bool) -> bool {
+        let now = self.0.shared.clock.monotonic();
+        let mut told = self.0.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let stands = told.is_some_and(|at| now.saturating_sub(at) < PROGRESS_STANDS);
+        if stands && !all_done {
+            return false;
+        }
+        *told = Some(now);
+        true
+    }
+
+    /// Adds jobs of other tasks.
+    pub fn jobs(&self) -> Jobs {
+        Jobs::new(Arc::clone(self.store()))
+    }
+
+    /// What the job's history calls the worker.
+    pub fn worker(&self) -> &str {
+        &self.0.shared.name
+    }
+
+    /// What the worker was given of this type by [`Builder::data`](super::Builder::data).
+    pub fn data<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        self.0.shared.data.get()
+    }
+
     /// The store the job came from: to enqueue others, or to look something up.
     pub fn store(&self) -> &Arc<dyn job::Store> {
-        &self.0.store
+        &self.0.shared.store
     }
 
     /// Fires when the handler should stop: its job was canceled, timed out, or is no longer its

@@ -1,4 +1,4 @@
-//! Stopping a worker from outside.
+//! Steering a worker from outside.
 
 use tokio::sync::watch;
 
@@ -12,19 +12,33 @@ pub(super) enum Stop {
     Now,
 }
 
-/// Stops a [`Worker`](super::Worker), from anywhere. Clones stop the same one.
+/// Stops a [`Worker`](super::Worker) or changes its size, from anywhere. Clones steer the same
+/// one.
 #[derive(Clone, Debug)]
 pub struct Control {
     stop: watch::Sender<Stop>,
+    concurrency: watch::Sender<usize>,
 }
 
 impl Control {
-    pub(super) fn new(stop: watch::Sender<Stop>) -> Self {
-        Self { stop }
+    pub(super) fn new(stop: watch::Sender<Stop>, concurrency: watch::Sender<usize>) -> Self {
+        Self { stop, concurrency }
+    }
+
+    /// Runs this many jobs at a time from now on. If more run, they run to their end. With 0
+    /// nothing is claimed until it is resized again.
+    pub fn resize(&self, concurrency: usize) {
+        self.concurrency.send_replace(concurrency);
+    }
+
+    /// How many jobs it may run at a time.
+    pub fn concurrency(&self) -> usize {
+        *self.concurrency.borrow()
     }
 
     /// Stop taking jobs, finish and record what runs, and return from
-    /// [`run`](super::Worker::run).
+    /// [`run`](super::Worker::run). The tokens of what still runs after the
+    /// [shutdown grace](super::Builder::shutdown_grace) fire.
     pub fn stop(&self) {
         self.raise(Stop::Finish);
     }

@@ -14,6 +14,8 @@ use crate::job::{Beat, JobId, Lease};
 pub(super) enum Why {
     /// It should not.
     No,
+    /// The worker is to leave, and has been patient; but it may still take its time.
+    Stopping,
     TimedOut,
     Canceled,
     /// The worker is to leave at once.

@@ -23,10 +23,27 @@
 //! awaits. A handler that blocks its thread cannot be interrupted: use
 //! [`spawn_blocking`](tokio::task::spawn_blocking), and let the blocking part look at the token.
 //!
-//! What an interrupted handler still answers is taken at its word if that is
-//! [`Complete`](Outcome::Complete), [`Fail`](Outcome::Fail) or [`Snooze`](Outcome::Snooze). If it
-//! asks for a [`Retry`](Outcome::Retry), that is put down to the interruption: a time-out, a
+//! What an interrupted handler still answers is taken at its word unless it asks for a
+//! [`Retry`](Outcome::Retry): that is put down to the interruption: a time-out, a
 //! cancellation, or a job given back.
+//!
+//! # Metrics
+//!
+//! Through the [`metrics`](::metrics) facade, for whoever installs a recorder; each has the label
+//! `task`.
+//!
+//! | counter | what |
+//! |---|---|
+//! | `kvjob_jobs_queued_total` | jobs this process added |
+//! | `kvjob_jobs_claimed_total` | attempts its workers took |
+//! | `kvjob_jobs_completed_total`, `..failed_total`, `..timed_out_total`, `..canceled_total` | jobs that ended so under them |
+//! | `kvjob_jobs_retried_total` | attempts that failed, with another to follow |
+//! | `kvjob_jobs_snoozed_total` | attempts put off |
+//!
+//! | histogram, seconds | what |
+//! |---|---|
+//! | `kvjob_job_pickup_seconds` | from when a job was due to its claim |
+//! | `kvjob_job_duration_seconds` | how long handlers took |
 //!
 //! # An example
 //!
@@ -61,12 +78,18 @@ mod cancel;
 mod context;
 mod control;
 mod event;
+mod extract;
 mod handler;
 mod heartbeat;
 mod leases;
+mod metrics;
+mod prefetch;
 mod record;
+mod route;
 mod run;
 mod shared;
+mod signals;
+mod typed;
 
 use std::fmt;
 use std::sync::Arc;
@@ -77,7 +100,10 @@ pub use builder::Builder;
 pub use context::Context;
 pub use control::Control;
 pub use event::Event;
-pub use handler::{Handler, IntoOutcome, Outcome};
+pub use extract::{Attempt, Data, FromContext, Need, WorkerName};
+pub use handler::{Handler, IntoOutcome, Json, Outcome};
+pub use route::{BoxError, Route};
+pub use typed::{Layered, TaskHandler};
 
 use crate::job;
 use shared::Shared;
@@ -95,7 +121,7 @@ impl Worker {
 
     /// What stops it, from anywhere, also before it runs.
     pub fn control(&self) -> Control {
-        Control::new(self.shared.stop.clone())
+        Control::new(self.shared.stop.clone(), self.shared.concurrency.clone())
     }
 
     /// What happens from now on. A listener that falls more than 1024 events behind is told
@@ -105,7 +131,8 @@ impl Worker {
         self.shared.events.subscribe()
     }
 
-    /// Works until it is stopped by its [`Control`]. If the future is dropped, its handlers are
+    /// Works until it is stopped by its [`Control`], or by a
+    /// [signal](Builder::handle_signals). If the future is dropped, its handlers are
     /// dropped with it, and their jobs run again when their leases have ended.
     ///
     /// # Errors
@@ -130,8 +157,8 @@ impl fmt::Debug for Worker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Worker")
             .field("name", &self.shared.name)
-            .field("tasks", &self.shared.tasks)
-            .field("concurrency", &self.shared.concurrency)
+            .field("selector", &self.shared.selector)
+            .field("concurrency", &*self.shared.concurrency.borrow())
             .finish_non_exhaustive()
     }
 }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use super::Event;
 use super::leases::{Held, Why};
 use super::shared::{Shared, Verdict, verdict};
+use super::{Event, metrics};
 use crate::clock::Timestamp;
-use crate::job::{Error, Failure, Job, Lease, Result, State};
+use crate::job::{Error, Failure, Job, Lease, Payload, Result, Retry, State};
+use crate::kv::ErrorKind;
 
 /// How often it is tried where the worker is to leave at once.
 const TRIES_WHEN_LEAVING: u32 = 3;
@@ -14,7 +15,7 @@ const TRIES_WHEN_LEAVING: u32 = 3;
 /// What is to be recorded of an attempt.
 #[derive(Debug)]
 pub(super) enum Ending {
-    Complete,
+    Complete(Option<Payload>),
     Fail(Failure),
     Snooze(Timestamp),
     GiveBack,
@@ -28,7 +29,7 @@ pub(super) async fn record(
     shared: &Shared,
     job: &Job,
     held: &Held,
-    ending: Ending,
+    mut ending: Ending,
     elapsed: Duration,
 ) -> Option<Error> {
     let mut failures = 0;
@@ -52,12 +53,18 @@ pub(super) async fn record(
             }
             Err(Error::LeaseLost { reason, .. }) => {
                 // Where completed jobs are not kept, one that completed is gone.
-                let gone = matches!(ending, Ending::Complete).then_some(State::Completed);
+                let gone = matches!(ending, Ending::Complete(_)).then_some(State::Completed);
                 match ended_under(shared, &lease, gone).await.filter(|_| unsure) {
                     Some(state) => recorded(shared, job, &ending, state, elapsed),
                     None => lost(shared, job, &reason),
                 }
                 return None;
+            }
+            // The next attempt would find out the same.
+            Err(error) if matches!(ending, Ending::Complete(Some(_))) && is_refused(&error) => {
+                let error = format!("the job's result cannot be stored: {error}");
+                ending = Ending::Fail(Failure::new(error).retry(Retry::Never));
+                continue;
             }
             Err(error) => {
                 failures += 1;
@@ -90,8 +97,11 @@ pub(super) async fn record(
 async fn submit(shared: &Shared, lease: &Lease, ending: &Ending) -> Result<Option<State>> {
     let store = &shared.store;
     let state = match ending {
-        Ending::Complete => {
-            store.complete(lease).await?;
+        Ending::Complete(result) => {
+            match result {
+                Some(result) => store.complete_with(lease, result.clone()).await?,
+                None => store.complete(lease).await?,
+            }
             State::Completed
         }
         Ending::Fail(failure) => store.fail(lease, failure.clone()).await?.state,
@@ -121,6 +131,15 @@ async fn ended_under(shared: &Shared, lease: &Lease, gone: Option<State>) -> Opt
     (job.epoch == lease.epoch && job.state != State::Running).then_some(job.state)
 }
 
+/// Whether the store does not take the result, whoever brings it.
+fn is_refused(error: &Error) -> bool {
+    match error {
+        Error::Invalid { .. } => true,
+        Error::Store(error) => matches!(error.kind(), ErrorKind::TooLarge { .. }),
+        _ => false,
+    }
+}
+
 fn maybe_applied(error: &Error) -> bool {
     matches!(error, Error::Store(error) if error.maybe_applied())
 }
@@ -135,6 +154,17 @@ fn recorded(shared: &Shared, job: &Job, ending: &Ending, state: State, elapsed: 
         Ending::Fail(failure) => Some(failure.error.clone()),
         _ => None,
     };
+    if let Some(error) = &error
+        && matches!(state, State::Failed | State::TimedOut)
+    {
+        shared.emit(|| Event::Failed {
+            id,
+            task: job.lane.task.clone(),
+            attempt: job.attempts,
+            error: error.clone(),
+        });
+    }
+    metrics::ended(&job.lane.task, state, error.is_some(), elapsed);
     if let Some(error) = &error {
         tracing::warn!(%state, error, ?elapsed, "the attempt failed");
     } else {

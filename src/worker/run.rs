@@ -9,11 +9,12 @@ use tokio::task::{JoinError, JoinSet};
 use tracing::Instrument as _;
 
 use super::control::Stop;
-use super::leases::Why;
+use super::leases::{Held, Why};
+use super::prefetch::Prefetched;
 use super::shared::{Shared, Verdict, changed, verdict};
-use super::{Event, attempt, cancel, heartbeat};
+use super::{Event, attempt, cancel, heartbeat, metrics, signals};
 use crate::clock::Timestamp;
-use crate::job::{Claim, Claimed, Claims, Error, Result};
+use crate::job::{Claim, Claimed, Claims, Error, Job, Result};
 
 /// How often in a row a worker that runs once may fail to reach the store.
 const TRIES_ONCE: u32 = 5;
@@ -31,16 +32,24 @@ pub(super) enum Until {
 /// Claims and runs jobs and keeps their leases alive, until it is stopped.
 pub(super) async fn run(shared: Arc<Shared>, until: Until) -> Result<()> {
     let span = tracing::info_span!("worker", name = shared.name);
+    let worker = || shared.name.clone();
+    shared.emit(|| Event::WorkerStarted { worker: worker() });
     let mut work = Loop::new(shared.clone(), until);
-    async {
+    let result = async {
         tokio::select! {
             result = work.run() => result,
             never = heartbeat::keep(&shared) => match never {},
             never = cancel::listen(&shared) => match never {},
+            never = signals::listen(&shared) => match never {},
         }
     }
     .instrument(span)
-    .await
+    .await;
+    shared.emit(|| Event::WorkerStopped {
+        worker: worker(),
+        error: result.as_ref().err().map(ToString::to_string),
+    });
+    result
 }
 
 /// A claim under way.
@@ -57,6 +66,8 @@ struct Loop {
     until: Until,
     /// The attempts under way. Dropped, it aborts them.
     tasks: JoinSet<Option<Error>>,
+    /// Jobs that wait for a free slot; none do where there is one.
+    prefetched: Prefetched,
     claiming: Option<Claiming>,
     /// When to claim next, in monotonic time, if nothing happens before.
     next: Duration,
@@ -64,6 +75,8 @@ struct Loop {
     failures: u32,
     /// Why to end, once nothing runs any more.
     end: Option<Result<()>>,
+    /// When the tokens of what runs fire, once it was asked to stop; in monotonic time.
+    patient_until: Option<Duration>,
 }
 
 impl Loop {
@@ -72,24 +85,31 @@ impl Loop {
             shared,
             until,
             tasks: JoinSet::new(),
+            prefetched: Prefetched::default(),
             claiming: None,
             next: Duration::ZERO,
             failures: 0,
             end: None,
+            patient_until: None,
         }
     }
 
     async fn run(&mut self) -> Result<()> {
         let mut stop = self.shared.stop.subscribe();
+        let mut concurrency = self.shared.concurrency.subscribe();
         let mut activity = self.shared.store.activity();
         loop {
+            concurrency.mark_unchanged();
             let asked_to = *stop.borrow_and_update();
             if asked_to == Stop::Now {
                 self.shared.leases.raise_all(Why::StopNow);
             }
             if asked_to >= Stop::Finish && self.end.is_none() {
-                self.end = Some(Ok(()));
+                self.finish(Ok(()));
+                let now = self.shared.clock.monotonic();
+                self.patient_until = now.checked_add(self.shared.shutdown_grace);
             }
+            self.fill();
             // To leave at once, a claim under way is dropped: its jobs go back by themselves.
             let may_leave = self.claiming.is_none() || asked_to == Stop::Now;
             if self.tasks.is_empty()
@@ -99,9 +119,7 @@ impl Loop {
                 return end;
             }
 
-            let may_claim = self.end.is_none()
-                && self.claiming.is_none()
-                && self.tasks.len() < self.shared.concurrency;
+            let may_claim = self.end.is_none() && self.claiming.is_none() && self.wanted() > 0;
             if may_claim && self.next <= self.shared.clock.monotonic() {
                 activity.mark_unchanged();
                 self.claim();
@@ -125,22 +143,37 @@ impl Loop {
                 }
                 () = changed(&mut activity), if listen => self.next = Duration::ZERO,
                 () = self.shared.sleep_until(wake) => {}
+                () = self.shared.sleep_until(self.patient_until) => {
+                    self.patient_until = None;
+                    self.shared.leases.raise_all(Why::Stopping);
+                }
                 _ = stop.changed() => {}
+                _ = concurrency.changed() => {}
             }
         }
     }
 
-    /// Asks for as many jobs as there are free slots.
+    /// How many slots are free.
+    fn free(&self) -> usize {
+        let concurrency = *self.shared.concurrency.borrow();
+        concurrency.saturating_sub(self.tasks.len())
+    }
+
+    /// How many jobs to claim.
+    fn wanted(&self) -> usize {
+        self.prefetched.wanted(self.free(), self.shared.prefetch)
+    }
+
+    /// Asks for as many jobs as there are free slots, and some to begin later.
     fn claim(&mut self) {
         let shared = &self.shared;
-        let free = shared.concurrency.saturating_sub(self.tasks.len());
-        let mut claim = Claim::new(&shared.name).max(free).lease(shared.lease);
-        if let Some(tasks) = &shared.tasks {
-            claim = claim.tasks(tasks);
-        }
+        let max = self.wanted();
+        shared.emit(|| Event::ClaimStarted { max });
+        let claim = Claim::new(&shared.name).max(max).lease(shared.lease);
+        let claim = shared.selector().map(|from| claim.selector(from));
         let store = shared.store.clone();
         self.claiming = Some(Claiming {
-            answer: Box::pin(async move { store.claim(claim).await }),
+            answer: Box::pin(async move { store.claim(claim?).await }),
             asked: shared.clock.monotonic(),
             idle: self.tasks.is_empty(),
         });
@@ -149,6 +182,7 @@ impl Loop {
     fn claimed(&mut self, claims: Claims, asked: Duration, idle: bool) {
         self.failures = 0;
         if claims.jobs.is_empty() {
+            self.shared.emit(|| Event::ClaimEmpty);
             self.next = self.when_due(claims.next_due);
             let overdue = claims
                 .next_due
@@ -157,27 +191,59 @@ impl Loop {
                 // What ended since the claim was asked may have added jobs.
                 if !idle {
                     self.next = Duration::ZERO;
-                } else if self.end.is_none() && !overdue {
-                    self.end = Some(Ok(()));
+                } else if self.end.is_none() && !overdue && claims.limited_until.is_none() {
+                    self.finish(Ok(()));
                 }
             }
             return;
         }
+        let jobs = claims.jobs.len();
+        self.shared.emit(|| Event::Claimed { jobs });
         // More may be due: only an empty answer says that nothing is.
         self.next = Duration::ZERO;
         for claimed in claims.jobs {
-            self.start(claimed, asked);
+            self.take(claimed, asked);
+        }
+        self.fill();
+        for (job, held) in self.prefetched.hasty() {
+            held.raise(Why::StopNow);
+            self.start(job, held);
         }
     }
 
-    fn start(&mut self, claimed: Claimed, asked: Duration) {
+    fn take(&mut self, claimed: Claimed, asked: Duration) {
         let Claimed { job, lease } = claimed;
-        let shared = self.shared.clone();
+        metrics::claimed(&job);
+        let shared = &self.shared;
         let deadline = asked.saturating_add(shared.lease);
         let held = shared.leases.hold(lease, deadline);
         if self.end.is_some() || deadline <= shared.clock.monotonic() {
             held.raise(Why::StopNow);
         }
+        self.prefetched.push(job, held);
+    }
+
+    /// Begins what waits, as far as there are free slots; gives it back if the worker is to end.
+    fn fill(&mut self) {
+        if self.end.is_some() {
+            for (job, held) in self.prefetched.all() {
+                held.raise(Why::StopNow);
+                self.start(job, held);
+            }
+        }
+        while self.free() > 0 {
+            // One whose deadline has come is not begun (protocol rule 8).
+            self.shared.leases.lapse(self.shared.clock.monotonic());
+            let Some((job, held)) = self.prefetched.next() else {
+                return;
+            };
+            self.start(job, held);
+        }
+    }
+
+    /// Runs an attempt, or gives its job back if it is not to be begun any more.
+    fn start(&mut self, job: Job, held: Held) {
+        let shared = self.shared.clone();
         let span = tracing::info_span!(
             "job",
             id = %job.id,
@@ -194,7 +260,9 @@ impl Loop {
         self.shared.emit(|| Event::ClaimFailed {
             error: error.to_string(),
         });
-        let tries_over = self.until == Until::NothingDue && self.failures >= TRIES_ONCE;
+        let once = (self.until == Until::NothingDue).then_some(TRIES_ONCE);
+        let most = self.shared.max_store_errors.or(once);
+        let tries_over = most.is_some_and(|most| self.failures >= most);
         if tries_over || matches!(verdict(&error), Verdict::Refused | Verdict::Over) {
             self.fail(error);
         }
@@ -217,8 +285,18 @@ impl Loop {
     /// The store will not come back: end with this once nothing runs.
     fn fail(&mut self, error: Error) {
         if !matches!(self.end, Some(Err(_))) {
-            self.end = Some(Err(error));
+            self.finish(Err(error));
         }
+    }
+
+    /// Claims no more, and ends with this once nothing runs.
+    fn finish(&mut self, end: Result<()>) {
+        if self.end.is_none() {
+            self.shared.emit(|| Event::WorkerStopping {
+                worker: self.shared.name.clone(),
+            });
+        }
+        self.end = Some(end);
     }
 
     /// When to look again: when the next scheduled job is due, but not later than a poll.

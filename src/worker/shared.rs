@@ -1,39 +1,79 @@
 //! What all parts of one worker have in hand, and how long they wait before they try again.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{broadcast, watch};
 
 use super::control::Stop;
+use super::extract::DataMap;
 use super::leases::Leases;
-use super::{Event, Handler};
+use super::{Event, Route};
 use crate::clock::Clock;
-use crate::job;
+use crate::job::{self, Error, Selector};
 use crate::kv::ErrorKind;
+
+/// Asked before every claim which flags jobs must not have.
+pub(super) type Forbidden = Box<dyn Fn() -> Vec<String> + Send + Sync>;
 
 /// The worker's options and shared parts.
 pub(super) struct Shared {
     pub(super) store: Arc<dyn job::Store>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) name: String,
-    pub(super) concurrency: usize,
+    pub(super) concurrency: watch::Sender<usize>,
     pub(super) lease: Duration,
     pub(super) poll: Duration,
     pub(super) grace: Duration,
-    pub(super) handlers: HashMap<String, Arc<dyn Handler>>,
-    pub(super) fallback: Option<Arc<dyn Handler>>,
-    /// The tasks to claim; `None` for all.
-    pub(super) tasks: Option<Vec<String>>,
+    pub(super) shutdown_grace: Duration,
+    /// How often in a row the store may fail to answer a claim.
+    pub(super) max_store_errors: Option<u32>,
+    pub(super) handle_signals: bool,
+    /// How many jobs may wait for a free slot.
+    pub(super) prefetch: usize,
+    /// How long an attempt may take whose job and task do not say.
+    pub(super) timeout: Option<Duration>,
+    pub(super) handlers: HashMap<String, Registered>,
+    pub(super) fallback: Option<Registered>,
+    pub(super) data: DataMap,
+    /// Which jobs to claim.
+    pub(super) selector: Selector,
+    /// Names more flags that they must not have.
+    pub(super) forbidden: Option<Forbidden>,
     pub(super) events: broadcast::Sender<Event>,
     pub(super) stop: watch::Sender<Stop>,
     pub(super) leases: Arc<Leases>,
 }
 
+/// What runs the jobs of a task.
+#[derive(Clone)]
+pub(super) struct Registered {
+    pub(super) route: Route,
+    /// How long an attempt may take whose job does not say.
+    pub(super) timeout: Option<Duration>,
+}
+
 impl Shared {
-    pub(super) fn handler(&self, task: &str) -> Option<&Arc<dyn Handler>> {
+    pub(super) fn handler(&self, task: &str) -> Option<&Registered> {
         self.handlers.get(task).or(self.fallback.as_ref())
+    }
+
+    /// Which jobs to claim now.
+    pub(super) fn selector(&self) -> job::Result<Selector> {
+        let selector = self.selector.clone();
+        let Some(forbidden) = &self.forbidden else {
+            return Ok(selector);
+        };
+        // It is the user's code, and the worker goes on running jobs whatever becomes of it.
+        match catch_unwind(AssertUnwindSafe(forbidden)) {
+            Ok(flags) => Ok(selector.forbid_flags(flags)),
+            Err(_) => Err(Error::invalid(
+                "forbid-flags-panicked",
+                "the function that says which flags are forbidden panicked: nobody knows which jobs this worker may take",
+            )),
+        }
     }
 
     /// Tells the listeners, if there are any.
@@ -89,7 +129,10 @@ pub(super) enum Verdict {
 pub(super) fn verdict(error: &job::Error) -> Verdict {
     match error {
         job::Error::Stopped => Verdict::Over,
-        job::Error::Invalid { .. } | job::Error::Copy { .. } => Verdict::Refused,
+        job::Error::Invalid { .. }
+        | job::Error::Copy { .. }
+        | job::Error::UnknownJob { .. }
+        | job::Error::WaitTimedOut { .. } => Verdict::Refused,
         job::Error::LeaseLost { .. } => Verdict::Stuck,
         job::Error::Store(error) => match error.kind() {
             ErrorKind::Closed => Verdict::Over,

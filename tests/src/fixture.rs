@@ -56,10 +56,16 @@ pub enum Space {
     Ready = 4,
     /// Jobs for later.
     Scheduled = 5,
+    /// Jobs that are blocked in serial queues.
+    Wait = 6,
+    /// Serial queues.
+    Queue = 7,
     /// Leases.
     Worker = 8,
     /// Jobs that ended badly.
     Attention = 9,
+    /// What is set for lanes.
+    Lane = 10,
     /// Job keys.
     Unique = 11,
     /// Older history.
@@ -72,6 +78,10 @@ pub enum Space {
     Quarantine = 15,
     /// How far sweeps have come, and removals that were begun.
     Retention = 16,
+    /// Cron schedules.
+    Cron = 17,
+    /// Large results.
+    Result = 18,
 }
 
 impl fmt::Debug for Fixture {

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use kvjob::clock::Timestamp;
 use kvjob::job::{
-    Backoff, Claim, Failure, KvStore, Level, LogQuery, LogStore as _, NewJob, Options, Query,
-    QueueStore as _, Retry, Selector, State, StateStore as _, Store as _,
+    Backoff, Claim, Failure, KvStore, Level, LogQuery, LogStore as _, NewJob, Options, Payload,
+    Query, QueueStore as _, Retry, Selector, State, StateStore as _, Store as _,
 };
 use kvjob::kv::wrap::Journaled;
 use kvjob::kv::{Memory, Ownership, Store};
@@ -38,6 +38,17 @@ async fn everything(store: Arc<dyn Store>) -> (String, String) {
     };
     // Final states, long before the end.
     f.enqueue(text("done", "small")).await;
+    f.jobs.complete(&f.claim_one().await.lease).await.unwrap();
+    // Two with results, one of which has a key of its own.
+    let traced = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    f.enqueue(text("counted", "x").traceparent(traced.to_owned()))
+        .await;
+    for result in ["3".to_owned(), format!("{:?}", "large ".repeat(300))] {
+        let lease = f.claim_one().await.lease;
+        let result = Payload::from_json(result).unwrap();
+        f.jobs.complete_with(&lease, result).await.unwrap();
+        f.enqueue(text("reported", "x")).await;
+    }
     f.jobs.complete(&f.claim_one().await.lease).await.unwrap();
     f.enqueue(text("broken", "x").max_attempts(1)).await;
     let lease = f.claim_one().await.lease;
@@ -94,6 +105,14 @@ async fn everything(store: Arc<dyn Store>) -> (String, String) {
         .unwrap();
     f.jobs.cancel(&Query::new().id(stopping)).await.unwrap();
     f.pass(10);
+    // A serial queue that runs a job, and one that is free.
+    for name in ["runs", "blocked", "blocked, too"] {
+        f.enqueue(text("in-turn", name).queue("account/3")).await;
+        f.enqueue(text("next", name).queue("account/4")).await;
+    }
+    let in_turn = Claim::new("worker").lease(Duration::from_secs(300));
+    let in_turn = in_turn.tasks(["in-turn"]).max(9);
+    assert_eq!(f.jobs.claim(in_turn).await.unwrap().jobs.len(), 1);
     // Waiting in several lanes, and for later.
     let lane = text("mail", "x").tenant("acme").flag("slow").flag("big");
     f.enqueue(lane.priority(7).key("order/7")).await;

@@ -8,7 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kvjob::clock::Clock as _;
-use kvjob::job::{Claim, JobId, KvStore, Options, Query, QueueStore as _, Store as _};
+use kvjob::job::{
+    Claim, JobId, KvStore, LaneFilter, LaneStore as _, Options, Query, QueueStore as _, Rate,
+    Store as _,
+};
 use kvjob::kv::wrap::{Operation, Traced};
 use kvjob::kv::{Memory, Store};
 use kvjob::testkit::ManualClock;
@@ -232,6 +235,49 @@ async fn a_job_store_that_stops_no_longer_listens() {
         here.stop().await.unwrap();
         there.enqueue(text("a", "x")).await.unwrap();
         assert_eq!(take(&there, 1).await.len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_pause_and_a_resume_in_one_process_are_heard_of_in_another() {
+    within(async {
+        let processes = Processes::on(Shared(Memory::new()));
+        let (here, there) = (processes.start().await, processes.start().await);
+        let mail = LaneFilter::all().task("mail");
+        let id = here.enqueue(text("mail", "x")).await.unwrap().job.id;
+        let mut activity = here.activity();
+        activity.mark_unchanged();
+        there.pause(&mail).await.unwrap();
+        activity.changed().await.unwrap();
+        assert!(take(&here, 1).await.is_empty());
+        activity.mark_unchanged();
+        there.resume(&mail).await.unwrap();
+        activity.changed().await.unwrap();
+        assert_eq!(take(&here, 1).await, [id]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn two_processes_that_set_different_things_both_have_their_way() {
+    within(async {
+        let processes = Processes::on(Shared(Memory::new()));
+        let here = processes.start_among_others().await;
+        let there = processes.start_among_others().await;
+        let mail = LaneFilter::all().task("mail");
+        let rate = Rate::new(1, Duration::from_secs(1));
+        for _ in 0..50 {
+            let (paused, limited) =
+                futures::join!(here.pause(&mail), there.limit(&mail, Some(rate)));
+            assert!(paused.unwrap() && limited.unwrap());
+            let set = here.lane_settings(2, None).await.unwrap().items;
+            assert_eq!(set.len(), 1);
+            assert!(set[0].paused_at.is_some());
+            assert_eq!(set[0].rate, Some(rate));
+            let (resumed, limited) = futures::join!(there.resume(&mail), here.limit(&mail, None));
+            assert!(resumed.unwrap() && limited.unwrap());
+        }
     })
     .await;
 }

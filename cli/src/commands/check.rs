@@ -11,9 +11,9 @@ use crate::output::{Out, count, counter, printable};
 use crate::store::{self, Opened};
 
 pub(super) async fn run(global: &Global, args: &Check) -> Result<ExitCode> {
-    let (store, jobs) = Opened::open_to_check(global).await?;
+    let store = Opened::open_to_check(global).await?;
     let mut out = Out::new();
-    let checked = check(global, args, &jobs, &mut out).await;
+    let checked = check(global, args, store.kv(), &mut out).await;
     let closed = store.close().await;
     let checked = checked?;
     closed?;

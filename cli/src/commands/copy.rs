@@ -9,10 +9,10 @@ use kvjob::job::{Copied, Copying, Existing, Stage};
 use crate::args::{Copy, Global};
 use crate::error::Result;
 use crate::output::{Out, count};
-use crate::store::{Missing, Whole};
+use crate::store::Whole;
 
 pub(super) async fn run(global: &Global, args: &Copy) -> Result<ExitCode> {
-    let from = Whole::open(&args.from, Missing::Refuse).await?;
+    let from = Whole::open(&args.from).await?;
     let to = match from.open_beside(&args.to).await {
         Ok(to) => to,
         Err(error) => {

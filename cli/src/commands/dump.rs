@@ -17,7 +17,7 @@ use super::copy::{Progress, summary, tell};
 use crate::args::{Dump, Global};
 use crate::error::{Error, Result};
 use crate::output::{self, Out};
-use crate::store::{Missing, Whole};
+use crate::store::Whole;
 
 /// Bytes that go to the file at once.
 const BUFFER: usize = 1 << 20;
@@ -33,7 +33,7 @@ pub(super) async fn run(global: &Global, args: &Dump) -> Result<ExitCode> {
     }
     let mut interrupts = signal(SignalKind::interrupt()).map_err(deaf)?;
     let mut terminations = signal(SignalKind::terminate()).map_err(deaf)?;
-    let from = Whole::open(&global.store, Missing::Refuse).await?;
+    let from = Whole::open(&global.store).await?;
     let mut progress = Progress::new();
     let dump = async {
         if to_stdout {

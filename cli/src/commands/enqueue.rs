@@ -75,8 +75,17 @@ fn new_job(args: Enqueue) -> Result<NewJob> {
         .run_at(run_at)
         .max_attempts(args.max_attempts)
         .timeout(args.timeout);
+    let job = match args.tenant {
+        Some(tenant) => job.tenant(tenant),
+        None => job,
+    };
+    let job = args.flags.into_iter().fold(job, NewJob::flag);
     let job = match args.backoff {
         Some(base) => job.backoff(backoff(base)),
+        None => job,
+    };
+    let job = match args.queue {
+        Some(queue) => job.queue(queue),
         None => job,
     };
     Ok(match args.key {

@@ -12,7 +12,7 @@ use super::copy::{Progress, existing, tell};
 use crate::args::{Global, Restore};
 use crate::error::{Error, Result};
 use crate::output::Out;
-use crate::store::{Missing, Whole};
+use crate::store::Whole;
 
 pub(super) async fn run(global: &Global, args: &Restore) -> Result<ExitCode> {
     let mut progress = Progress::new();
@@ -27,7 +27,7 @@ pub(super) async fn run(global: &Global, args: &Restore) -> Result<ExitCode> {
         read.map_err(|error| cannot(args, &error))?;
         again.seek(SeekFrom::Start(0)).map_err(unreadable(args))?;
     }
-    let to = Whole::open(&global.store, Missing::Create).await?;
+    let to = Whole::open_to_fill(&global.store).await?;
     let existing = existing(args.overwrite);
     let restored = match dump {
         Dump::File(file) => {

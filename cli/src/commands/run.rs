@@ -8,7 +8,6 @@
 mod intake;
 mod lines;
 mod progress;
-mod signals;
 mod summary;
 mod tracker;
 
@@ -17,10 +16,12 @@ use std::time::{Duration, Instant};
 
 use kvjob::job::{self, Backoff};
 use kvjob::worker::{Control, Event, Worker};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use super::events::{follow, trouble};
+use super::signals::Signals;
 use super::{NOT_ALL, STOPPED};
 use crate::args::{Global, Run};
 use crate::error::{Error, Result};
@@ -30,7 +31,6 @@ use crate::store::{Missing, Opened};
 use intake::Intake;
 use lines::Read;
 use progress::Progress;
-use signals::Signals;
 use summary::Summary;
 use tracker::Tracker;
 
@@ -54,8 +54,9 @@ pub(super) async fn run(global: &Global, args: Run) -> Result<ExitCode> {
     let read = lines::start(&args.file)?;
     let progress = Progress::new();
     // From here on a signal stops in good order, also while the store opens.
-    let signals = Signals::listen(progress.clone())?;
-    let store = Opened::open_keeping(global, Missing::Create, args.retention()).await?;
+    let telling = progress.clone();
+    let signals = Signals::listen(move |text| telling.note(text))?;
+    let store = Opened::hold(global, Missing::Create, args.retention()).await?;
     let started = Instant::now();
     let worked = Working::start(&args, &store, &signals, progress.clone());
     let worked = match worked {
@@ -105,6 +106,9 @@ impl Working {
         let processors = std::thread::available_parallelism();
         let concurrency = args.jobs.or(processors.ok()).map_or(1, Into::into);
         let worker = Worker::builder(store.jobs.clone())
+            .handle_signals(false)
+            // What runs is finished, unless a second signal comes.
+            .shutdown_grace(Duration::MAX)
             .concurrency(concurrency)
             .fallback(Exec::new(&args.exec, guard))
             .build()?;
@@ -189,18 +193,7 @@ impl Working {
     }
 
     fn event(&mut self, event: Event) {
-        let trouble = match &event {
-            Event::ClaimFailed { error } => Some(format!("could not take jobs: {error}")),
-            Event::HeartbeatFailed { error } => Some(format!("could not keep jobs: {error}")),
-            Event::RecordFailed { id, error } => {
-                Some(format!("could not record how job {id} ended: {error}"))
-            }
-            Event::LeaseLost { id } => Some(format!(
-                "job {id} was no longer ours when it ended: it may run again"
-            )),
-            _ => None,
-        };
-        if let Some(trouble) = trouble
+        if let Some(trouble) = trouble(&event)
             && trouble != self.told
         {
             self.progress.note(&trouble);
@@ -208,24 +201,4 @@ impl Working {
         }
         self.tracker.event(event);
     }
-}
-
-/// Takes the worker's events as they come, so that none is missed while the loop is busy.
-fn follow(mut events: broadcast::Receiver<Event>) -> mpsc::UnboundedReceiver<Event> {
-    let (to, from) = mpsc::unbounded_channel();
-    tokio::spawn(async move {
-        loop {
-            match events.recv().await {
-                Ok(event) => {
-                    if to.send(event).is_err() {
-                        return;
-                    }
-                }
-                // What was missed is found when the store is looked at.
-                Err(broadcast::error::RecvError::Lagged(_)) => {}
-                Err(broadcast::error::RecvError::Closed) => return,
-            }
-        }
-    });
-    from
 }

@@ -107,6 +107,9 @@ fn fields(out: &mut Out, job: &Job) -> Result<()> {
     if let Some(key) = &job.key {
         field("key", key.clone())?;
     }
+    if let Some(queue) = &job.queue {
+        field("queue", queue.clone())?;
+    }
     field("backoff", backoff(&job.backoff))?;
     if let Some(timeout) = job.timeout {
         field("timeout", lasting(timeout))?;
@@ -124,7 +127,14 @@ fn fields(out: &mut Out, job: &Job) -> Result<()> {
     } else if let Some(ended) = job.ended_at {
         field("ended at", ended.to_string())?;
     }
-    field("payload", job.payload.as_str().to_owned())
+    if let Some(traceparent) = &job.traceparent {
+        field("traceparent", traceparent.clone())?;
+    }
+    field("payload", job.payload.as_str().to_owned())?;
+    match &job.result {
+        Some(result) => field("result", result.as_str().to_owned()),
+        None => Ok(()),
+    }
 }
 
 fn backoff(backoff: &Backoff) -> String {

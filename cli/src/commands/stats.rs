@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 
-use kvjob::job::{State, Stats};
+use kvjob::job::{LaneSetting, State, Stats};
+use serde::Serialize;
 
+use super::lanes;
 use crate::args::Global;
 use crate::error::Result;
 use crate::output::{Out, cut, printable};
@@ -12,6 +14,13 @@ use crate::store::{self, Missing, Opened};
 
 /// How many records that could not be read are named.
 const NAMED: usize = 10;
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    #[serde(flatten)]
+    stats: &'a Stats,
+    paused: &'a [LaneSetting],
+}
 
 pub(super) async fn run(global: &Global) -> Result<ExitCode> {
     let store = Opened::open(global, Missing::Refuse).await?;
@@ -25,11 +34,19 @@ pub(super) async fn run(global: &Global) -> Result<ExitCode> {
 
 async fn tell(global: &Global, store: &Opened, out: &mut Out) -> Result<()> {
     let stats = store.jobs.stats().await?;
+    let mut paused = lanes::settings(store).await?;
+    paused.retain(|setting| setting.paused_at.is_some());
     if global.json {
-        out.json_line(&stats)?;
+        out.json_line(&Answer {
+            stats: &stats,
+            paused: &paused,
+        })?;
         return out.flush();
     }
     table(out, &stats)?;
+    for setting in &paused {
+        out.line(&format!("\nPaused: {}", lanes::describe(&setting.lanes)))?;
+    }
     if stats.quarantined > 0 {
         out.line(&format!(
             "\nPut aside because it could not be read: {}",

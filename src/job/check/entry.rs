@@ -1,16 +1,18 @@
 //! What must hold for every object that is not a header: kvjob wrote its key, its value can be
 //! read, its job exists and asks for it.
 
+use super::super::cron;
 use super::super::header::{Header, Phase};
 use super::super::keys::{KeySpace, Space, Waiting};
 use super::super::log::StoredLine;
 use super::super::ops::enqueue::Unique;
 use super::super::ops::quarantine::Record;
+use super::super::ops::set_lanes;
 use super::super::ops::sweep::Walks;
 use super::super::plan::{View, WorkerRecord};
 use super::super::{Error, JobId, Result};
-use super::{Damage, Fix, Named, Problem, Read, Rules, Verdict, expect, named, read};
-use crate::kv::{Key, Object, Scan};
+use super::{Damage, Fix, Named, Problem, Read, Rules, Verdict, expect, named, queue, read};
+use crate::kv::{ErrorKind, Key, Object, Scan};
 
 /// What is to be said of an object of this space; `None` is a space that nobody knows.
 pub(in crate::job) async fn entry(
@@ -23,12 +25,22 @@ pub(in crate::job) async fn entry(
     match space {
         Some(Space::Retention) if object.key == rules.keys.retention() => Ok(entry.walks()),
         Some(
-            Space::Ready | Space::Scheduled | Space::Attention | Space::Signal | Space::Retention,
+            Space::Ready
+            | Space::Scheduled
+            | Space::Wait
+            | Space::Attention
+            | Space::Signal
+            | Space::Retention,
         ) => entry.index(view, space).await,
         Some(Space::Unique) => entry.unique(view).await,
-        Some(Space::Payload | Space::History | Space::Log) => entry.satellite(view, space).await,
+        Some(Space::Payload | Space::Result | Space::History | Space::Log) => {
+            entry.satellite(view, space).await
+        }
         Some(Space::Worker) => entry.worker(view).await,
+        Some(Space::Queue) => queue::record(rules, view, object).await,
+        Some(Space::Lane) => Ok(entry.lane()),
         Some(Space::Quarantine) => Ok(entry.quarantine()),
+        Some(Space::Cron) => Ok(entry.cron()),
         Some(Space::Job) => Ok(entry.not_ours(&"no id of a job is in it")),
         Some(Space::Format) | None => Ok(entry.elsewhere()),
     }
@@ -40,16 +52,22 @@ pub(in crate::job) fn job_of(rules: &Rules<'_>, space: Space, object: &Object) -
     let id = match space {
         Space::Ready => keys.read_ready(key).map(|ready| ready.id),
         Space::Scheduled => keys.read_scheduled(key).map(|(_, id)| id),
+        Space::Wait => keys.read_wait(key).map(|wait| wait.id),
         Space::Attention => keys.read_attention(key).map(|(_, id)| id),
         Space::Signal => keys.signal_id(key),
         Space::Retention => keys.removal_id(key),
         Space::Job => keys.job_id(key),
-        Space::Payload | Space::History | Space::Log => keys.owner(space, key),
+        Space::Payload | Space::Result | Space::History | Space::Log => keys.owner(space, key),
         Space::Unique => match read::<Unique>(key, &object.value) {
             Read::Good(unique) => return Some(JobId::from_bytes(unique.id)),
             Read::TooNew | Read::Bad(_) => return None,
         },
-        Space::Format | Space::Worker | Space::Quarantine => return None,
+        Space::Format
+        | Space::Worker
+        | Space::Queue
+        | Space::Lane
+        | Space::Quarantine
+        | Space::Cron => return None,
     };
     id.ok()
 }
@@ -127,7 +145,7 @@ impl Entry<'_> {
             })
         };
         let (message, put_aside) = match space {
-            Space::Ready | Space::Scheduled => match self.waiting() {
+            Space::Ready | Space::Scheduled | Space::Wait => match self.waiting() {
                 Read::TooNew => return Ok(Verdict::TooNew),
                 Read::Good(waiting) if waiting == expect::waiting(space, &header) => {
                     return Ok(Verdict::Sound);
@@ -197,7 +215,7 @@ impl Entry<'_> {
         })
     }
 
-    /// Arguments, history and logs can be built from nothing: what nobody asks for is kept, in the
+    /// Arguments, results, history and logs can be built from nothing: what nobody asks for is kept, in the
     /// quarantine.
     async fn satellite(&self, view: &mut View<'_>, space: Option<Space>) -> Result<Verdict> {
         let Some(space) = space else {
@@ -215,7 +233,7 @@ impl Entry<'_> {
             return Ok(Verdict::Sound);
         }
         Ok(match space {
-            Space::Payload => {
+            Space::Payload | Space::Result => {
                 let asked = expect::key(self.rules.keys, space, id, &header);
                 if asked.as_ref() == Some(&self.object.key) {
                     Verdict::Sound
@@ -287,9 +305,36 @@ impl Entry<'_> {
         Ok(Verdict::of(problems))
     }
 
+    /// What is set for lanes. Without it, they are as if nothing had been.
+    fn lane(&self) -> Verdict {
+        match set_lanes::read(self.rules.keys, self.object) {
+            Ok(_) => Verdict::Sound,
+            Err(Error::Store(error)) if *error.kind() == ErrorKind::TooNew => Verdict::TooNew,
+            Err(error) => {
+                let message = error.to_string();
+                self.problem(Damage::CorruptEntry, None, message, self.put_aside())
+            }
+        }
+    }
+
     /// How far sweeps have come. Without it they begin again.
     fn walks(&self) -> Verdict {
         match read::<Walks>(&self.object.key, &self.object.value) {
+            Read::Good(_) => Verdict::Sound,
+            Read::TooNew => Verdict::TooNew,
+            Read::Bad(error) => {
+                let message = error.to_string();
+                self.problem(Damage::CorruptEntry, None, message, self.put_aside())
+            }
+        }
+    }
+
+    /// What is kept of a cron schedule belongs to no job.
+    fn cron(&self) -> Verdict {
+        if let Err(error) = self.rules.keys.cron_id(&self.object.key) {
+            return self.not_ours(&error);
+        }
+        match read::<cron::Stored>(&self.object.key, &self.object.value) {
             Read::Good(_) => Verdict::Sound,
             Read::TooNew => Verdict::TooNew,
             Read::Bad(error) => {

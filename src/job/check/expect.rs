@@ -7,7 +7,8 @@ use super::super::{JobId, Result, place, retention};
 use crate::kv::Key;
 
 /// The key of a job in one of the spaces in which it has one at most; `None` if it has none there.
-/// A waiting job has one in `ready` and one in `scheduled`, and stands under one of them.
+/// A waiting job has one in `ready`, one in `scheduled` and, with a queue, one in `wait`, and stands
+/// under one of them.
 pub(super) fn key(keys: &KeySpace, space: Space, id: JobId, header: &Header) -> Option<Key> {
     match space {
         Space::Ready if header.phase == Phase::Waiting => {
@@ -15,6 +16,10 @@ pub(super) fn key(keys: &KeySpace, space: Space, id: JobId, header: &Header) -> 
         }
         Space::Scheduled if header.phase == Phase::Waiting => {
             Some(keys.scheduled(header.run_at(), id))
+        }
+        Space::Wait if header.phase == Phase::Waiting => {
+            let hash = header.queue_hash()?;
+            Some(keys.wait(&hash, &header.lane, header.priority, header.run_at(), id))
         }
         Space::Attention => retention::attention(keys, id, header).map(|(key, _)| key),
         Space::Retention if header.phase == Phase::Deleting => Some(keys.removal(id)),
@@ -27,6 +32,7 @@ pub(super) fn key(keys: &KeySpace, space: Space, id: JobId, header: &Header) -> 
             Some(keys.unique(&unique.tenant, &unique.text))
         }
         Space::Payload => header.payload_key(keys, id),
+        Space::Result if header.result_stored() => Some(keys.result(id)),
         _ => None,
     }
 }
@@ -35,7 +41,7 @@ pub(super) fn key(keys: &KeySpace, space: Space, id: JobId, header: &Header) -> 
 pub(super) fn is_required(space: Space) -> bool {
     matches!(
         space,
-        Space::Attention | Space::Signal | Space::Unique | Space::Payload
+        Space::Attention | Space::Signal | Space::Unique | Space::Payload | Space::Result
     )
 }
 
@@ -54,7 +60,7 @@ pub(super) fn value(keys: &KeySpace, space: Space, id: JobId, header: &Header) -
             let entry = retention::attention(keys, id, header);
             Ok(entry.map_or(Vec::new(), |(_, value)| value.to_vec()))
         }
-        Space::Ready => place::ready_value(header),
+        Space::Ready | Space::Wait => place::ready_value(header),
         Space::Scheduled => place::scheduled_value(header),
         Space::Unique => match enqueue::kept_key(id, header) {
             Some(unique) => header::encode::<Unique>(&unique),

@@ -31,6 +31,10 @@ pub enum Damage {
     PayloadMissing,
     /// A job's arguments are not what was stored.
     CorruptPayload,
+    /// The value that a job completed with is gone.
+    ResultMissing,
+    /// The value that a job completed with is not what was stored.
+    CorruptResult,
     /// A job key would let a second job in.
     KeyMissing,
     /// A job's key belongs to another job.
@@ -53,6 +57,10 @@ pub enum Damage {
     CorruptEntry,
     /// A worker record cannot be read.
     CorruptWorker,
+    /// A serial queue's record does not say what its jobs do.
+    QueueDisagrees,
+    /// A serial queue's record cannot be read.
+    CorruptQueue,
     /// A record in the quarantine cannot be read.
     CorruptQuarantine,
     /// The record that says which format the namespace has cannot be read.
@@ -79,6 +87,8 @@ impl Damage {
             Self::AttentionMissing => "attention-missing",
             Self::PayloadMissing => "payload-missing",
             Self::CorruptPayload => "corrupt-payload",
+            Self::ResultMissing => "result-missing",
+            Self::CorruptResult => "corrupt-result",
             Self::KeyMissing => "key-missing",
             Self::KeyTaken => "key-taken",
             Self::HistoryGap => "history-gap",
@@ -90,6 +100,8 @@ impl Damage {
             Self::Stale => "stale",
             Self::CorruptEntry => "corrupt-entry",
             Self::CorruptWorker => "corrupt-worker",
+            Self::QueueDisagrees => "queue-disagrees",
+            Self::CorruptQueue => "corrupt-queue",
             Self::CorruptQuarantine => "corrupt-quarantine",
             Self::CorruptFormat => "corrupt-format",
             Self::FormatMissing => "format-missing",
@@ -175,6 +187,8 @@ mod tests {
             Damage::AttentionMissing,
             Damage::PayloadMissing,
             Damage::CorruptPayload,
+            Damage::ResultMissing,
+            Damage::CorruptResult,
             Damage::KeyMissing,
             Damage::KeyTaken,
             Damage::HistoryGap,
@@ -186,6 +200,8 @@ mod tests {
             Damage::Stale,
             Damage::CorruptEntry,
             Damage::CorruptWorker,
+            Damage::QueueDisagrees,
+            Damage::CorruptQueue,
             Damage::CorruptQuarantine,
             Damage::CorruptFormat,
             Damage::FormatMissing,

@@ -18,6 +18,7 @@ pub(in crate::job) fn reads(rules: &Rules<'_>, id: JobId, header: &Header) -> Ve
     let spaces = [
         Space::Scheduled,
         Space::Ready,
+        Space::Wait,
         Space::Signal,
         Space::Attention,
         Space::Unique,
@@ -26,6 +27,7 @@ pub(in crate::job) fn reads(rules: &Rules<'_>, id: JobId, header: &Header) -> Ve
         .into_iter()
         .filter_map(|space| expect::key(rules.keys, space, id, header))
         .collect();
+    keys.extend(header.queue_hash().map(|hash| rules.keys.queue(&hash)));
     if let Some(holder) = &header.holder {
         keys.push(rules.keys.worker(&holder.incarnation, holder.slot));
     }
@@ -80,8 +82,12 @@ pub(in crate::job) async fn job(
         return Ok(Verdict::of(job.problems));
     }
     match header.phase {
+        Phase::Waiting if header.queue.is_some() => job.queued(view).await?,
         Phase::Waiting => job.waiting(view).await?,
-        Phase::Running => job.running(view).await?,
+        Phase::Running => {
+            job.running(view).await?;
+            job.runs_in_queue(view).await?;
+        }
         _ => job.ended(),
     }
     if header.phase != Phase::Running && header.holder.is_some() {
@@ -92,6 +98,7 @@ pub(in crate::job) async fn job(
             Fix::Release,
         );
     }
+    job.result(view).await?;
     job.required(view).await?;
     job.unique(view).await?;
     let chunks = match chunks {
@@ -117,16 +124,16 @@ async fn scan_all(view: &mut View<'_>, prefix: &Key) -> Result<Vec<Object>> {
     }
 }
 
-struct Job<'a> {
-    rules: &'a Rules<'a>,
-    id: JobId,
-    header: &'a Header,
+pub(super) struct Job<'a> {
+    pub(super) rules: &'a Rules<'a>,
+    pub(super) id: JobId,
+    pub(super) header: &'a Header,
     object: &'a Object,
     problems: Vec<Problem>,
 }
 
 impl Job<'_> {
-    fn found(&mut self, damage: Damage, key: Key, message: impl Into<String>, fix: Fix) {
+    pub(super) fn found(&mut self, damage: Damage, key: Key, message: impl Into<String>, fix: Fix) {
         self.problems.push(Problem {
             damage,
             key,
@@ -146,7 +153,7 @@ impl Job<'_> {
         Ok(found.into_iter().map(|object| object.value).collect())
     }
 
-    fn key(&self, space: Space) -> Option<Key> {
+    pub(super) fn key(&self, space: Space) -> Option<Key> {
         expect::key(self.rules.keys, space, self.id, self.header)
     }
 
@@ -188,6 +195,40 @@ impl Job<'_> {
                 self.found(Damage::CorruptPayload, key, message, lost);
             }
         }
+        Ok(())
+    }
+
+    /// A result cannot be built from anything. Without it, its job has none.
+    async fn result(&mut self, view: &mut View<'_>) -> Result<()> {
+        let bytes = match &self.header.result {
+            None => return Ok(()),
+            Some(Arguments::Inline(text)) => {
+                if let Some(reason) = not_json(text.as_bytes()) {
+                    let message = format!("the job's result is {reason}");
+                    let key = self.object.key.clone();
+                    self.found(Damage::CorruptResult, key, message, Fix::LoseResult);
+                }
+                return Ok(());
+            }
+            Some(Arguments::Stored { bytes } | Arguments::Replaced { bytes, .. }) => *bytes,
+        };
+        let key = self.rules.keys.result(self.id);
+        let mut wrong = None;
+        for value in self.values(view, &key).await? {
+            let Some(reason) = unfit(&value, bytes) else {
+                return Ok(());
+            };
+            wrong = Some(reason);
+        }
+        let (damage, message) = match wrong {
+            None => (Damage::ResultMissing, "the job's result is gone".to_owned()),
+            Some(reason) => {
+                let message = format!("the job's result is {reason}");
+                (Damage::CorruptResult, message)
+            }
+        };
+        // What stands there then belongs to nobody, and is told of and put aside as such.
+        self.found(damage, key, message, Fix::LoseResult);
         Ok(())
     }
 

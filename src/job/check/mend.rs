@@ -8,6 +8,7 @@ use super::super::keys::Space;
 use super::super::ops::expire::LEASE_EXPIRED;
 use super::super::ops::quarantine;
 use super::super::plan::{Context, Entry, View, WorkerRecord};
+use super::super::serial::Queue;
 use super::super::transition::{self, Next, Why};
 use super::super::{JobId, QuarantineId, Result, place, retention};
 use super::history::notes;
@@ -128,6 +129,8 @@ impl Mender<'_, '_, '_> {
                 Ok(Done::Mended("written again"))
             }
             Fix::DropLease { id, epoch } => self.drop_lease(&problem.key, *id, *epoch).await,
+            Fix::Settle(gone) => self.settle(&problem.key, gone).await,
+            Fix::Rebuild => self.rebuild(problem).await,
             fix => match problem.job {
                 Some(id) => self.mend_job(id, fix, problem).await,
                 None => Ok(Done::Left("nobody knows which job it is about")),
@@ -142,12 +145,15 @@ impl Mender<'_, '_, '_> {
         };
         let action = match fix {
             Fix::Place => {
-                let keys = self.cx.keys;
-                self.view.remove(keys.scheduled(header.run_at(), id));
-                self.view
-                    .remove(keys.ready(&header.lane, header.priority, header.run_at(), id));
-                place::place(self.cx, self.view, id, header)?;
+                place::anew(self.cx, self.view, id, header).await?;
                 "put where it belongs"
+            }
+            Fix::Enlist => {
+                if let Some(mut queue) = Queue::of(self.cx, self.view, header).await? {
+                    queue.run(id);
+                    queue.close(self.cx, self.view).await?;
+                }
+                return Ok(Done::Mended("its queue knows now"));
             }
             Fix::Lease | Fix::OneLease => return self.lease(id, problem).await,
             Fix::TakeBack => {
@@ -175,6 +181,10 @@ impl Mender<'_, '_, '_> {
             Fix::LoseKey => {
                 header.key = None;
                 "without a key now"
+            }
+            Fix::LoseResult => {
+                header.result = None;
+                "without a result now"
             }
             Fix::CountFrom(next) => {
                 header.history.next = *next;
@@ -286,6 +296,7 @@ impl Mender<'_, '_, '_> {
             id: *id.as_bytes(),
             epoch,
             deadline: deadline.unwrap_or(self.cx.now.as_micros()),
+            queue: self.header.as_ref().and_then(Header::queue_hash),
         });
         self.view
             .replace(key, Some(header::encode(&record)?.into()));
@@ -293,6 +304,31 @@ impl Mender<'_, '_, '_> {
             Damage::LeaseTwice => "the longest one stays",
             _ => "a lease that runs out now: the job is taken back unless its worker still lives",
         }))
+    }
+
+    /// A queue forgets jobs, which are not as it says, and exposes those that it should.
+    async fn settle(&mut self, key: &Key, gone: &[JobId]) -> Result<Done> {
+        let hash = self.cx.keys.read_queue(key)?;
+        let mut queue = Queue::open(self.cx, self.view, hash).await?;
+        queue.retain(|id| !gone.contains(&id));
+        queue.close(self.cx, self.view).await?;
+        Ok(Done::Mended("made to agree with its jobs"))
+    }
+
+    async fn rebuild(&mut self, problem: &Problem) -> Result<Done> {
+        let key = &problem.key;
+        let Some(value) = self.view.get(key).await? else {
+            return Ok(Done::Mended("the record is gone"));
+        };
+        let object = Object::new(key.clone(), value);
+        let done = self.put_aside(&object, problem)?;
+        if matches!(done, Done::Mended(_)) {
+            let hash = self.cx.keys.read_queue(key)?;
+            let queue = Queue::rebuild(self.cx, self.view, hash).await?;
+            queue.close(self.cx, self.view).await?;
+            return Ok(Done::Mended("put aside, and built again from its jobs"));
+        }
+        Ok(done)
     }
 
     async fn drop_lease(&mut self, key: &Key, id: JobId, epoch: u64) -> Result<Done> {

@@ -10,6 +10,7 @@
 //! | `expect` | the keys a header asks for |
 //! | `job` | what must hold for a job, seen from its header |
 //! | `history` | what must hold for its steps |
+//! | `queue` | what must hold for serial queues |
 //! | `entry` | what must hold for every other object |
 //! | `mend` | how each kind of damage is mended |
 //!
@@ -22,6 +23,7 @@ mod finding;
 mod history;
 mod job;
 mod mend;
+mod queue;
 #[cfg(test)]
 mod tests;
 
@@ -83,6 +85,12 @@ pub(in crate::job) enum Fix {
     OneLease,
     /// A lease in a worker record that does not hold the job goes.
     DropLease { id: JobId, epoch: u64 },
+    /// A running job counts as such in its serial queue.
+    Enlist,
+    /// A serial queue forgets these jobs, and exposes those that it should.
+    Settle(Vec<JobId>),
+    /// The record of a serial queue is put aside and built again.
+    Rebuild,
     /// A running job that nobody holds counts as one whose lease ran out.
     TakeBack,
     /// A job that does not run is held by nobody.
@@ -91,6 +99,8 @@ pub(in crate::job) enum Fix {
     End,
     /// A job's key belongs to another job.
     LoseKey,
+    /// A job's result is lost.
+    LoseResult,
     /// Steps are counted from here on.
     CountFrom(u32),
     /// Steps that are lost, first and last of each run, are replaced by notes that say so.

@@ -72,7 +72,7 @@ fn job_of(record: &Object) -> Option<JobId> {
     let space = keys.space_of(&record.key)?;
     let names_job = matches!(
         space,
-        Space::Job | Space::Payload | Space::History | Space::Log
+        Space::Job | Space::Payload | Space::Result | Space::History | Space::Log
     );
     names_job.then(|| keys.owner(space, &record.key).ok())?
 }

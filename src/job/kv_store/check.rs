@@ -24,25 +24,30 @@ use crate::kv::{Cursor, ErrorKind, Key, Object, Scan};
 const PAGE: usize = 256;
 /// Chunks of a job's history that are read along with its header.
 const CHUNKS: usize = 16;
-/// Bytes of arguments that are kept in memory at a time.
+/// Bytes of arguments and results that are kept in memory at a time.
 const MOST_PAYLOADS: u64 = 4 << 20;
 /// Jobs whose removal seems to have been cut off, remembered before they are looked at again.
 const MOST_DELETING: usize = 1024;
 
 /// Everything but the format, in the order in which it is mended best: worker records before the
 /// jobs that have leases in them, jobs before what follows from them.
-const ORDER: [Space; 12] = [
+const ORDER: [Space; 17] = [
     Space::Worker,
     Space::Job,
+    Space::Queue,
     Space::Retention,
     Space::Ready,
     Space::Scheduled,
+    Space::Wait,
     Space::Attention,
     Space::Unique,
     Space::Signal,
+    Space::Lane,
     Space::Payload,
+    Space::Result,
     Space::History,
     Space::Log,
+    Space::Cron,
     Space::Quarantine,
 ];
 
@@ -164,7 +169,7 @@ impl<T: FnMut(CheckEvent) + Send> Check<'_, T> {
         let shared = matches!(space, Space::History | Space::Log | Space::Quarantine);
         let mut scan = Scan::prefix(self.jobs.0.keys.prefix(space)).limit(PAGE);
         // Their values are looked at with the jobs; which ones a bag has, values tell.
-        let by_key = matches!(space, Space::Payload | Space::History);
+        let by_key = matches!(space, Space::Payload | Space::Result | Space::History);
         if by_key && !self.is_bag() {
             scan = scan.keys_only();
         }
@@ -222,7 +227,7 @@ impl<T: FnMut(CheckEvent) + Send> Check<'_, T> {
             self.checked.jobs += 1;
             if let Ok(header) = Header::decode(&object.key, &object.value) {
                 wanted.extend(check::reads(&self.rules(), id, &header));
-                payloads += header.stored_bytes();
+                payloads += header.stored_bytes() + header.result_bytes();
             }
             batch.push((id, object));
             if payloads > MOST_PAYLOADS {

@@ -5,7 +5,7 @@ use super::state::{PAGE, bad_cursor, readable};
 use crate::clock::Timestamp;
 use crate::encoding::tuple::{Reader, Tuple};
 use crate::job::header::{self, Header};
-use crate::job::keys::{KeySpace, Position, Waiting, behind};
+use crate::job::keys::{KeySpace, Position, Space, Waiting, behind};
 use crate::job::{Cursor, Job, JobId, Page, Query, Result};
 use crate::kv::{self, Key, Scan};
 
@@ -13,8 +13,9 @@ use crate::kv::{self, Key, Scan};
 const MOST_LANES: usize = 1024;
 
 impl KvStore {
-    /// Waiting jobs in claim order: the lanes of `ready` and what is due of `scheduled` merged, then
-    /// the rest of `scheduled`.
+    /// Waiting jobs in claim order: the lanes of `ready` and what is due of `scheduled` merged; then
+    /// those that are blocked, queue by queue, for when their turn comes nobody knows; then the rest
+    /// of `scheduled`.
     pub(super) async fn list_waiting(
         &self,
         limit: usize,
@@ -27,7 +28,7 @@ impl KvStore {
         };
         let mut ids = Vec::new();
         let mut next = None;
-        let mut rest = None;
+        let (mut blocked, mut rest) = (None, None);
         match from {
             ListCursor::Ready(position) => {
                 let now = self.clock().now();
@@ -42,13 +43,25 @@ impl KvStore {
                 let behind_due = self.0.keys.scheduled_after(now);
                 next = more.then(|| found.last().map(|(at, _)| ListCursor::Ready(at.clone())));
                 ids.extend(found.into_iter().map(|(_, id)| id));
-                if next.is_none() && ids.len() < limit {
-                    rest = Some(behind_due);
-                } else if next.is_none() {
-                    next = Some(Some(ListCursor::Scheduled(behind_due)));
+                if next.is_none() {
+                    blocked = Some((self.0.keys.prefix(Space::Wait), behind_due));
                 }
             }
+            ListCursor::Blocked(key, behind_due) => blocked = Some((key, behind_due)),
             ListCursor::Scheduled(key) => rest = Some(key),
+        }
+        if let Some((after, behind_due)) = blocked {
+            if ids.len() < limit {
+                let (found, more) = self.blocked_after(after, limit - ids.len()).await?;
+                ids.extend(found);
+                match more {
+                    Some(more) => next = Some(Some(ListCursor::Blocked(more, behind_due))),
+                    None if ids.len() < limit => rest = Some(behind_due),
+                    None => next = Some(Some(ListCursor::Scheduled(behind_due))),
+                }
+            } else {
+                next = Some(Some(ListCursor::Blocked(after, behind_due)));
+            }
         }
         if let Some(after) = rest {
             let scan = Scan::prefix(self.0.keys.scheduled_all())
@@ -85,6 +98,23 @@ impl KvStore {
         let next = next.flatten().map(|next| next.write());
         let jobs = readable(self.with_arguments(found).await?)?;
         Ok(Page::new(jobs, next))
+    }
+
+    /// The jobs that are blocked in queues, behind a key, and behind which one more follow.
+    async fn blocked_after(&self, after: Key, limit: usize) -> Result<(Vec<JobId>, Option<Key>)> {
+        let scan = Scan::prefix(self.0.keys.prefix(Space::Wait))
+            .after(kv::Cursor::after(after))
+            .limit(limit)
+            .keys_only();
+        let page = self.0.store.scan(scan).await?;
+        let mut ids = Vec::with_capacity(page.objects.len());
+        for object in &page.objects {
+            match self.0.keys.read_wait(&object.key) {
+                Ok(wait) => ids.push(wait.id),
+                Err(error) => tracing::warn!("left out: {error}"),
+            }
+        }
+        Ok((ids, page.next.map(|next| next.key().clone())))
     }
 
     /// The jobs behind a position that are due, but were not moved to their lanes yet: the first
@@ -171,6 +201,8 @@ impl KvStore {
 /// Where a page of the list begins.
 enum ListCursor {
     Ready(Position),
+    /// Behind which of those in queues, and which of the scheduled ones come behind them.
+    Blocked(Key, Key),
     Scheduled(Key),
 }
 
@@ -179,23 +211,26 @@ impl ListCursor {
         let bytes = cursor.to_bytes().ok_or_else(|| bad_cursor(cursor))?;
         let mut reader = Reader::new(&bytes);
         let read = (|| {
-            let scheduled = reader.read_bool()?;
-            let rest = reader.read_bytes()?.into_owned();
+            let kind = reader.read_u64()?;
+            let from = reader.read_bytes()?.into_owned();
+            let then = reader.read_bytes()?.into_owned();
             reader.finish()?;
-            Ok::<_, crate::encoding::tuple::DecodeError>((scheduled, rest))
+            Ok::<_, crate::encoding::tuple::DecodeError>((kind, from, then))
         })();
         match read {
-            Ok((true, key)) => Ok(Self::Scheduled(key.into())),
-            Ok((false, position)) => Ok(Self::Ready(position.into())),
-            Err(_) => Err(bad_cursor(cursor)),
+            Ok((0, position, _)) => Ok(Self::Ready(position.into())),
+            Ok((1, key, then)) => Ok(Self::Blocked(key.into(), then.into())),
+            Ok((2, key, _)) => Ok(Self::Scheduled(key.into())),
+            Ok(_) | Err(_) => Err(bad_cursor(cursor)),
         }
     }
 
     fn write(&self) -> Cursor {
-        let tuple = match self {
-            Self::Ready(position) => Tuple::new().bool(false).bytes(position),
-            Self::Scheduled(key) => Tuple::new().bool(true).bytes(key.as_bytes()),
+        let (kind, from, then): (u64, &[u8], &[u8]) = match self {
+            Self::Ready(position) => (0, position, &[]),
+            Self::Blocked(key, then) => (1, key.as_bytes(), then.as_bytes()),
+            Self::Scheduled(key) => (2, key.as_bytes(), &[]),
         };
-        Cursor::from_bytes(&tuple.finish())
+        Cursor::from_bytes(&Tuple::new().uint(kind).bytes(from).bytes(then).finish())
     }
 }

@@ -1,9 +1,10 @@
-//! Hearing what other processes do to a shared store, so that nobody waits for the next look
-//! around (protocol rules 13 and 21).
+//! Hearing what other processes do to a store, so that nobody waits for the next look around
+//! (protocol rules 13 and 21).
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures::StreamExt as _;
 use futures::stream::{BoxStream, select_all};
 use tokio::sync::mpsc;
@@ -11,7 +12,7 @@ use tokio::task::AbortHandle;
 
 use super::request::Request;
 use crate::clock::Clock;
-use crate::kv::{self, Event, Key, Store};
+use crate::kv::{self, Event, Key, Store, Watch, Watcher};
 
 /// Events handed on at once.
 const MOST_AT_ONCE: usize = 256;
@@ -26,14 +27,14 @@ impl Listener {
     /// Tells the planner of puts under these prefixes. It must not keep the planner alive, so it
     /// has no sender of its own.
     pub(super) fn start(
-        store: Arc<dyn Store>,
+        source: Arc<dyn Watch>,
         prefixes: Vec<Key>,
         requests: mpsc::WeakSender<Request>,
         clock: Arc<dyn Clock>,
     ) -> Self {
         let task = tokio::spawn(async move {
             loop {
-                match watch(&*store, &prefixes).await {
+                match watch(&*source, &prefixes).await {
                     Ok(events) => listen(events, &requests).await,
                     Err(error) if *error.kind() == kv::ErrorKind::Closed => return,
                     Err(error) => tracing::warn!("cannot watch what others do: {error}"),
@@ -58,10 +59,20 @@ impl Drop for Listener {
     }
 }
 
-async fn watch(store: &dyn Store, prefixes: &[Key]) -> kv::Result<BoxStream<'static, Event>> {
-    let Some(watch) = store.watch() else {
-        return Ok(futures::stream::pending().boxed());
-    };
+/// What a store tells itself; nothing where it tells nothing.
+pub(super) struct Told(pub(super) Arc<dyn Store>);
+
+#[async_trait]
+impl Watch for Told {
+    async fn watch(&self, prefix: &Key) -> kv::Result<Watcher> {
+        match self.0.watch() {
+            Some(watch) => watch.watch(prefix).await,
+            None => Ok(futures::stream::pending().boxed()),
+        }
+    }
+}
+
+async fn watch(watch: &dyn Watch, prefixes: &[Key]) -> kv::Result<BoxStream<'static, Event>> {
     let mut watchers = Vec::with_capacity(prefixes.len());
     for prefix in prefixes {
         watchers.push(watch.watch(prefix).await?);

@@ -5,9 +5,12 @@
 //! | `planner` | the task that plans operations together and commits them |
 //! | `commit` | what became of a commit whose answer is lost |
 //! | `request` | what callers send to it, and how they are answered |
-//! | `queue`, `state`, `logs` | the traits of a job store, one file each |
+//! | `queue`, `state`, `logs`, `cron` | the traits of a job store, one file each |
 //! | `by_hand` | changing jobs by hand, by id, key or worker |
+//! | `wait` | how jobs ended, for those who wait for it |
+//! | `lanes` | what is set for lanes, and how they stand |
 //! | `list` | the queue in claim order |
+//! | `glance` | a look of bounded cost, and what is seen to happen |
 //! | `within` | storing a job inside a transaction of the user's |
 //! | `check` | a walk over everything stored, and what is mended on the way |
 //! | `listener` | hearing of what other processes do |
@@ -16,6 +19,9 @@
 mod by_hand;
 mod check;
 mod commit;
+mod cron;
+mod glance;
+mod lanes;
 mod list;
 mod listener;
 mod logs;
@@ -25,6 +31,7 @@ mod queue;
 mod request;
 mod state;
 mod sweep;
+mod wait;
 mod within;
 
 use std::fmt;
@@ -41,9 +48,10 @@ use self::listener::Listener;
 use self::planner::{Memory, Planner};
 use self::request::{Request, Waiter};
 use self::sweep::Sweeper;
+use self::wait::Waits;
 use super::format::Format;
 use super::id::IdSource;
-use super::keys::KeySpace;
+use super::keys::{KeySpace, Space};
 use super::ops::Operation;
 use super::ops::expire::Expire;
 use super::plan::Stamps;
@@ -89,11 +97,13 @@ struct Inner {
     stamps: Arc<Stamps>,
     requests: mpsc::Sender<Request>,
     activity: watch::Sender<u64>,
+    crons: watch::Sender<u64>,
     incarnation: [u8; 16],
     max_skew: Duration,
     started: Mutex<bool>,
     sweeper: OnceLock<Sweeper>,
     listener: OnceLock<Listener>,
+    waits: Arc<Waits>,
 }
 
 impl fmt::Debug for KvStore {
@@ -153,8 +163,9 @@ impl KvStore {
             Ownership::Shared => Duration::from_secs(10),
         });
         let (requests, received) = mpsc::channel(MOST_WAITING);
-        let activity = watch::Sender::new(0);
+        let (activity, crons) = (watch::Sender::new(0), watch::Sender::new(0));
         let stamps = Arc::new(Stamps::new(clock.random()));
+        let waits = Arc::new(Waits::default());
         let planner = Planner {
             store: Arc::clone(&store),
             keys: keys.clone(),
@@ -164,7 +175,9 @@ impl KvStore {
             max_skew,
             retention: options.retention,
             activity: activity.clone(),
+            crons: crons.clone(),
             requests: received,
+            waits: Arc::clone(&waits),
             memory: Memory::default(),
         };
         tokio::spawn(planner.run());
@@ -176,11 +189,13 @@ impl KvStore {
             stamps,
             requests,
             activity,
+            crons,
             incarnation,
             max_skew,
             started: Mutex::new(false),
             sweeper: OnceLock::new(),
             listener: OnceLock::new(),
+            waits,
         })))
     }
 
@@ -188,17 +203,26 @@ impl KvStore {
         &*self.0.options.clock
     }
 
+    /// Hears from now on of what others write to an exclusive store, through a handle that this
+    /// process lends them, such as a socket: jobs they add are then claimed, and jobs they cancel
+    /// stopped, at once, as on a shared store, whose changes are heard anyway. Nothing happens if
+    /// it hears already.
+    pub fn hear(&self, others: Arc<dyn kv::Watch>) {
+        self.0.listener.get_or_init(|| self.listen(others));
+    }
+
     /// Listens to what other processes do that concerns this one.
-    fn listen(&self) -> Listener {
+    fn listen(&self, source: Arc<dyn kv::Watch>) -> Listener {
         let keys = &self.0.keys;
         let prefixes = vec![
             keys.ready_all(),
             keys.scheduled_all(),
+            keys.lane_settings(),
+            keys.prefix(Space::Cron),
             keys.signals(&self.0.incarnation),
         ];
         let clock = Arc::clone(&self.0.options.clock);
-        let store = Arc::clone(&self.0.store);
-        Listener::start(store, prefixes, self.0.requests.downgrade(), clock)
+        Listener::start(source, prefixes, self.0.requests.downgrade(), clock)
     }
 
     async fn send(&self, request: Request) -> Result<()> {
@@ -323,7 +347,7 @@ impl Store for KvStore {
                     tracing::info!(jobs = ids.len(), "took back the leases of dead processes");
                 }
             } else if self.0.store.watch().is_some() {
-                self.0.listener.get_or_init(|| self.listen());
+                self.hear(Arc::new(listener::Told(Arc::clone(&self.0.store))));
             }
             if self.0.options.retention.removes() {
                 self.0.sweeper.get_or_init(|| {
@@ -353,6 +377,10 @@ impl Store for KvStore {
 
     async fn clear(&self) -> Result<()> {
         self.0.store.delete(&self.0.keys.everything()).await?;
+        // What this process remembers of it is gone, too.
+        let forget = Request::Heard(vec![kv::Event::Lagged]);
+        // One that is stopped remembers nothing.
+        let _ = self.send(forget).await;
         self.check_format().await
     }
 

@@ -41,7 +41,7 @@ impl Options {
         self
     }
 
-    /// The largest payload in bytes, up to what the store's values can hold, and 8 KiB less than
+    /// The largest payload, and the largest result, in bytes, up to what the store's values can hold, and 8 KiB less than
     /// its commits.
     #[must_use]
     pub fn max_payload(mut self, bytes: usize) -> Self {

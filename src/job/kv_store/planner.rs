@@ -10,12 +10,14 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-use super::super::keys::KeySpace;
+use super::super::keys::{KeySpace, Space};
 use super::super::ops::claim::{self, Got, Wanted};
+use super::super::ops::set_lanes;
 use super::super::ops::{Operation, abandon::Abandon, expire::Expire};
-use super::super::plan::{Context, Effect, Held, Lanes, Look, Plan, Stamps, View};
-use super::super::{Error, Result, Retention};
+use super::super::plan::{Context, Effect, Held, Lanes, Look, Plan, Settings, Stamps, View};
+use super::super::{Error, Result, Retention, serial};
 use super::request::{Group, Request, Waiter};
+use super::wait::Waits;
 use crate::clock::Clock;
 use crate::kv::{self, Change, ErrorKind, Event, Key, Object, Ownership, Store};
 
@@ -26,7 +28,8 @@ const MOST_BYTES: usize = 1 << 20;
 const MOST_YIELDS: u32 = 16;
 /// How long a log line waits for company (rule 23).
 const LINGER: Duration = Duration::from_millis(100);
-/// How often claims look for lanes that others filled (rule 13), and for leases that ran out.
+/// How often claims look for lanes that others filled or settings that they changed (rule 13), and
+/// for leases that ran out.
 const REFRESH: Duration = Duration::from_secs(1);
 /// Lanes heard of; beyond that all lanes are looked for.
 const MOST_HEARD: usize = 256;
@@ -49,7 +52,9 @@ pub(super) struct Planner {
     pub(super) max_skew: Duration,
     pub(super) retention: Retention,
     pub(super) activity: watch::Sender<u64>,
+    pub(super) crons: watch::Sender<u64>,
     pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) waits: Arc<Waits>,
     pub(super) memory: Memory,
 }
 
@@ -57,6 +62,11 @@ pub(super) struct Planner {
 #[derive(Default)]
 pub(super) struct Memory {
     lanes: Lanes,
+    settings: Settings,
+    /// When they were read; `None` if they have to be read again.
+    settings_at: Option<Duration>,
+    /// See [`Context::last_tenant`].
+    last_tenant: Option<String>,
     held: Held,
     /// Lanes that another process was heard to have filled, and that are not known.
     heard: BTreeSet<Key>,
@@ -222,6 +232,7 @@ impl Planner {
             keys: &self.keys,
             clock: &*self.clock,
             now: self.clock.now(),
+            monotonic,
             token,
             incarnation: self.incarnation,
             max_skew: self.max_skew,
@@ -229,6 +240,12 @@ impl Planner {
             max_changes,
             max_bytes,
             lanes: &self.memory.lanes,
+            settings: &self.memory.settings,
+            settings_known: self
+                .memory
+                .settings_at
+                .is_some_and(|at| monotonic.saturating_sub(at) < REFRESH),
+            last_tenant: self.memory.last_tenant.as_deref(),
             heard: &self.memory.heard,
             blocks: self.memory.blocks.max(1),
             held: &self.memory.held,
@@ -266,12 +283,15 @@ impl Planner {
                 waiting.claims.push_front(claim);
             }
         }
-        let reads: Vec<Key> = group
+        let mut reads: Vec<Key> = group
             .operations
             .iter()
             .flat_map(|operation| operation.reads(cx.keys))
             .collect();
+        let queues = cx.held.queues_of(cx.keys, &reads);
+        reads.extend_from_slice(&queues);
         view.load(&reads).await?;
+        serial::read_ahead(cx.keys, &mut view, &queues).await?;
         let mut planned = 0;
         for (number, operation) in group.operations.iter_mut().enumerate() {
             view.begin(number);
@@ -297,24 +317,14 @@ impl Planner {
         let got = if wanted.is_empty() {
             Vec::new()
         } else {
-            claim::read_ahead(&cx, &mut view, &wanted).await?;
-            if cx.look != Look::Not {
-                // Leases that ran out are found by whoever claims.
-                let expire = Expire {
-                    others_are_dead: false,
-                };
-                if let Err(error) = expire.plan(&cx, &mut view).await {
-                    view.roll_back();
-                    tracing::warn!("taking back leases failed: {error}");
-                }
-            }
-            claim::plan(&cx, &mut view, &wanted).await?
+            plan_claims(cx, &mut view, &wanted).await?
         };
         Ok((view.finish().await?, got))
     }
 
     /// The group is committed: tells the process and the callers.
     fn answer(&mut self, group: Group, waiting: &mut Group, plan: Plan, got: Vec<Got>) {
+        self.waits.tell(&self.keys, &plan.changes);
         waiting.lines.extend(self.apply(plan.effects));
         self.memory.callers = group.len() + self.requests.len();
         for operation in group.operations {
@@ -347,6 +357,17 @@ impl Planner {
                     stirred = true;
                 }
                 Effect::Stirred => stirred = true,
+                // Those who wait may go on, or have to wait for something else.
+                Effect::Set(setting) => {
+                    self.memory.settings.put(setting);
+                    stirred = true;
+                }
+                Effect::SettingsRead(all) => {
+                    self.memory.settings.replace(all);
+                    self.memory.settings_at = Some(self.clock.monotonic());
+                }
+                Effect::Spent { lane, at } => self.memory.settings.spend(&lane, at),
+                Effect::Turn { tenant } => self.memory.last_tenant = Some(tenant),
                 Effect::Head { prefix, lane, head } => self.memory.lanes.set(&prefix, &lane, head),
                 Effect::Heard { prefix } => drop(self.memory.heard.remove(&prefix)),
                 Effect::Looked { next } => {
@@ -359,18 +380,20 @@ impl Planner {
                     worker,
                     slot,
                     suspect,
+                    queue,
                 } => {
-                    self.memory.held.begin(&worker, slot, id, epoch, suspect);
+                    let held = &mut self.memory.held;
+                    held.begin(&worker, slot, id, epoch, suspect, queue);
                 }
                 Effect::Ended { id, epoch } => self.memory.held.end(id, epoch),
                 Effect::Removed { .. } => {}
                 Effect::SlotRemoved { slot } => self.memory.held.drop_slot(slot),
+                Effect::Crons => bump(&self.crons),
                 Effect::LeftOver(line) => left_over.push(line),
             }
         }
         if stirred {
-            self.activity
-                .send_modify(|count| *count = count.wrapping_add(1));
+            bump(&self.activity);
         }
         left_over
     }
@@ -383,6 +406,10 @@ impl Planner {
         for event in events {
             match event {
                 Event::Changed(key) if self.concerns_no_lane(&key) => {}
+                Event::Changed(key) if key.starts_with(&self.keys.lane_settings()) => {
+                    self.memory.settings_at = None;
+                }
+                Event::Changed(key) if self.concerns_crons(&key) => bump(&self.crons),
                 Event::Changed(key) => match self.keys.read_ready(&key) {
                     Ok(ready) => {
                         let (prefix, position) = key.as_bytes().split_at(ready.lane_len);
@@ -394,9 +421,9 @@ impl Planner {
                         }
                     }
                     // A key that stands for several.
-                    Err(_) => self.memory.looked_at = None,
+                    Err(_) => self.look_around(),
                 },
-                Event::Lagged => self.memory.looked_at = None,
+                Event::Lagged => self.look_around(),
             }
         }
         if self.memory.heard.len() > MOST_HEARD {
@@ -405,8 +432,17 @@ impl Planner {
         if self.memory.looked_at.is_none() {
             self.memory.heard.clear();
         }
-        self.activity
-            .send_modify(|count| *count = count.wrapping_add(1));
+        bump(&self.activity);
+    }
+
+    /// Something was not heard in full.
+    fn look_around(&mut self) {
+        self.memory.forget();
+        bump(&self.crons);
+    }
+
+    fn concerns_crons(&self, key: &Key) -> bool {
+        key.starts_with(&self.keys.prefix(Space::Cron))
     }
 
     fn concerns_no_lane(&self, key: &Key) -> bool {
@@ -461,8 +497,40 @@ impl Planner {
     }
 }
 
+/// Tells those who watch.
+fn bump(changes: &watch::Sender<u64>) {
+    changes.send_modify(|count| *count = count.wrapping_add(1));
+}
+
 /// The number of the claims among a group's operations.
 const CLAIMS: usize = usize::MAX;
+
+/// Plans the claims of a group, behind its operations.
+async fn plan_claims(cx: Context<'_>, view: &mut View<'_>, wanted: &[&Wanted]) -> Result<Vec<Got>> {
+    claim::read_ahead(&cx, view, wanted).await?;
+    let mut settings = None;
+    let cx = if cx.settings_known {
+        cx
+    } else {
+        let all = set_lanes::read_all(&cx, view).await?;
+        let settings = settings.insert(cx.settings.clone());
+        settings.replace(all.clone());
+        view.effect(Effect::SettingsRead(all));
+        Context { settings, ..cx }
+    };
+    if cx.look != Look::Not {
+        // Leases that ran out are found by whoever claims. What was done so far is kept if that fails.
+        view.begin(CLAIMS);
+        let expire = Expire {
+            others_are_dead: false,
+        };
+        if let Err(error) = expire.plan(&cx, view).await {
+            view.roll_back();
+            tracing::warn!("taking back leases failed: {error}");
+        }
+    }
+    claim::plan(&cx, view, wanted).await
+}
 
 /// The group cannot be committed: tells its callers, and keeps its log lines if the store
 /// may come back.
@@ -514,6 +582,12 @@ fn no_atomic(store: &dyn Store) -> kv::Error {
 }
 
 impl Memory {
+    /// Anything may have happened: look for it.
+    fn forget(&mut self) {
+        self.looked_at = None;
+        self.settings_at = None;
+    }
+
     /// How long ago the wall clock made a step against the monotonic one.
     fn watch_clocks(&mut self, clock: &dyn Clock) -> Option<Duration> {
         let monotonic = clock.monotonic();

@@ -12,7 +12,7 @@ use super::KvStore;
 use super::request::{Request, Waiter};
 use super::state::readable;
 use crate::clock::Timestamp;
-use crate::job::new::check_text;
+use crate::job::new::{check_queue, check_text};
 use crate::job::ops::abandon::Abandon;
 use crate::job::ops::cancel::Cancel;
 use crate::job::ops::claim::{Got, Mode, Wanted};
@@ -21,35 +21,75 @@ use crate::job::ops::dequeue::Dequeue;
 use crate::job::ops::enqueue::Enqueue;
 use crate::job::ops::fail::Fail;
 use crate::job::ops::heartbeat::Heartbeat;
+use crate::job::ops::limit::LimitQueue;
 use crate::job::ops::purge::{Purge, Purged};
 use crate::job::ops::release::{Discard, Release};
 use crate::job::ops::retry::RetryJob;
 use crate::job::ops::snooze::Snooze;
 use crate::job::{
-    Beat, Claim, Claims, Cursor, Enqueued, Error, Failure, Job, JobId, Lease, NewJob, Outcome,
-    Page, QuarantineId, Query, QueueStore, Released, Reschedule, Result, Selector, State,
+    Beat, Claim, Claims, Cursor, Enqueued, Error, Failure, Job, JobId, Lease, MAX_QUEUE_LIMIT,
+    MAX_TENANT, NewJob, Outcome, Page, Payload, QuarantineId, Query, QueueStore, Released,
+    Reschedule, Result, Selector, State,
 };
 use crate::kv::Scan;
 
 /// Longest worker name, in bytes of UTF-8.
 const MAX_WORKER: usize = 128;
-/// What else an enqueue's commit may hold: the header and the keys.
+/// What else the commit of a payload or a result may hold: the header and the keys.
 const BESIDE_PAYLOAD: usize = 8 << 10;
 
 impl KvStore {
     pub(super) fn enqueue_operation(&self, job: NewJob) -> Result<Enqueue> {
-        let limits = self.0.store.limits();
-        let most = self
-            .0
-            .options
-            .max_payload
-            .min(limits.value_bytes)
-            .min(limits.commit_bytes.saturating_sub(BESIDE_PAYLOAD));
-        let job = job.checked(most)?;
+        let job = job.checked(self.max_payload())?;
         Ok(Enqueue {
             id: self.0.ids.next(self.clock()),
             job,
         })
+    }
+
+    /// The largest payload, and the largest result.
+    fn max_payload(&self) -> usize {
+        let limits = self.0.store.limits();
+        let most = self.0.options.max_payload.min(limits.value_bytes);
+        most.min(limits.commit_bytes.saturating_sub(BESIDE_PAYLOAD))
+    }
+
+    /// How many jobs of a [serial queue](NewJob::queue) may run at a time, from now on: between 1,
+    /// as where this was not said, and [`MAX_QUEUE_LIMIT`]. It is stored with the queue, and
+    /// holds whichever process claims. Where more run than a lower limit allows, they go on, and
+    /// no other begins before there is room.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// # use std::sync::Arc;
+    /// # use kvjob::job::{Claim, KvStore, NewJob, Options, QueueStore};
+    /// # let jobs = KvStore::open(Arc::new(kvjob::kv::Memory::new()), Options::default()).await?;
+    /// jobs.limit_queue("", "printer", 2).await?;
+    /// for page in 1..=3 {
+    ///     jobs.enqueue(NewJob::new("print", &page)?.queue("printer")).await?;
+    /// }
+    /// assert_eq!(jobs.claim(Claim::new("w").max(9)).await?.jobs.len(), 2);
+    /// # Ok::<(), kvjob::job::Error>(()) }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// `queue-limit` for a limit that is none, `queue-key-too-long` and what else a name can be
+    /// refused for, or what the store says.
+    pub async fn limit_queue(&self, tenant: &str, queue: &str, limit: u32) -> Result<()> {
+        check_text("tenant", tenant, 0, MAX_TENANT)?;
+        check_queue(queue)?;
+        if !(1..=MAX_QUEUE_LIMIT).contains(&limit) {
+            let message =
+                format!("a queue's limit of {limit} is not between 1 and {MAX_QUEUE_LIMIT}");
+            return Err(Error::invalid("queue-limit", message));
+        }
+        let (tenant, queue) = (tenant.to_owned(), queue.to_owned());
+        self.run(LimitQueue {
+            tenant,
+            queue,
+            limit,
+        })
+        .await
     }
 
     async fn claim_from_planner(&self, wanted: Wanted) -> Result<Got> {
@@ -111,6 +151,14 @@ impl Drop for Delivery<'_> {
     }
 }
 
+/// For whoever installed a recorder; see [`crate::worker`].
+fn count_queued(enqueued: &Enqueued) {
+    if enqueued.is_new {
+        let task = enqueued.job.lane.task.clone();
+        metrics::counter!("kvjob_jobs_queued_total", "task" => task).increment(1);
+    }
+}
+
 fn check_lease(lease: Duration) -> Result<()> {
     if lease.is_zero() {
         return Err(Error::invalid(
@@ -125,7 +173,9 @@ fn check_lease(lease: Duration) -> Result<()> {
 impl QueueStore for KvStore {
     async fn enqueue(&self, job: NewJob) -> Result<Enqueued> {
         let operation = self.enqueue_operation(job)?;
-        self.run(operation).await
+        let enqueued = self.run(operation).await?;
+        count_queued(&enqueued);
+        Ok(enqueued)
     }
 
     async fn enqueue_many(&self, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>> {
@@ -133,7 +183,9 @@ impl QueueStore for KvStore {
             .into_iter()
             .map(|job| self.enqueue_operation(job))
             .collect::<Result<_>>()?;
-        self.run_all(operations).await
+        let enqueued = self.run_all(operations).await?;
+        enqueued.iter().for_each(count_queued);
+        Ok(enqueued)
     }
 
     async fn claim(&self, claim: Claim) -> Result<Claims> {
@@ -173,7 +225,28 @@ impl QueueStore for KvStore {
     }
 
     async fn complete(&self, lease: &Lease) -> Result<()> {
-        self.run(Complete(lease.clone())).await
+        self.run(Complete {
+            lease: lease.clone(),
+            result: None,
+        })
+        .await
+    }
+
+    async fn complete_with(&self, lease: &Lease, result: Payload) -> Result<()> {
+        let (size, most) = (result.as_str().len(), self.max_payload());
+        if size > most {
+            return Err(Error::invalid(
+                "result-too-large",
+                format!(
+                    "a result of {size} bytes is over the limit of {most}: store it elsewhere and answer where it is"
+                ),
+            ));
+        }
+        self.run(Complete {
+            lease: lease.clone(),
+            result: Some(result),
+        })
+        .await
     }
 
     async fn fail(&self, lease: &Lease, failure: Failure) -> Result<Outcome> {

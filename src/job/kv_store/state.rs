@@ -1,10 +1,11 @@
 //! [`StateStore`] of a [`KvStore`]: reads, which need no planner.
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use super::KvStore;
 use crate::clock::Timestamp;
-use crate::job::header::{self, Arguments, Header, StoredStep};
+use crate::job::header::{self, Header, StoredStep};
 use crate::job::keys::LATE;
 use crate::job::ops::quarantine::Record;
 use crate::job::{
@@ -19,8 +20,8 @@ pub(super) const PAGE: usize = 256;
 const MOST_LOOKED_AT: usize = 10_000;
 
 impl KvStore {
-    /// The jobs of these headers, with their arguments, in one trip; each may turn out to be
-    /// unreadable. Those that are gone meanwhile are left out.
+    /// The jobs of these headers, with their arguments and results, in one trip; each may turn out
+    /// to be unreadable. Those that are gone meanwhile are left out.
     pub(super) async fn with_arguments(
         &self,
         found: Vec<(JobId, Header)>,
@@ -28,32 +29,38 @@ impl KvStore {
         let now = self.clock().now();
         let stored: Vec<Key> = found
             .iter()
-            .filter_map(|(id, header)| header.payload_key(&self.0.keys, *id))
+            .flat_map(|(id, header)| {
+                let payload = header.payload_key(&self.0.keys, *id);
+                let result = header.result_stored().then(|| self.0.keys.result(*id));
+                payload.into_iter().chain(result)
+            })
             .collect();
-        let mut payloads = if stored.is_empty() {
+        let mut values = if stored.is_empty() {
             Vec::new()
         } else {
             self.0.store.get_many(&stored).await?
         }
         .into_iter();
+        let mut next = |is_stored: bool| {
+            let object = is_stored.then(|| values.next().flatten()).flatten();
+            object.map(|object| object.value)
+        };
         let mut jobs = Vec::with_capacity(found.len());
         for (id, header) in found {
-            let payload = match header.arguments {
-                Arguments::Stored { .. } | Arguments::Replaced { .. } => payloads.next().flatten(),
-                Arguments::Inline(_) => None,
-            };
+            let payload = next(header.stored_bytes() > 0);
+            let result = next(header.result_stored());
             if payload.is_none() && header.stored_bytes() > 0 {
                 // It may have been replaced or removed between the two reads.
                 jobs.extend(self.read_job(id).await.transpose());
             } else {
-                jobs.push(header.to_job(id, payload.as_ref().map(|object| &*object.value), now));
+                jobs.push(header.to_job(id, payload.as_deref(), result.as_deref(), now));
             }
         }
         Ok(jobs)
     }
 
-    /// A job with its arguments; `None` if there is none, or nothing but its removal is left to
-    /// do.
+    /// A job with its arguments and its result; `None` if there is none, or nothing but its removal
+    /// is left to do.
     async fn read_job(&self, id: JobId) -> Result<Option<Job>> {
         let key = self.0.keys.job(id);
         let mut before = None;
@@ -65,19 +72,25 @@ impl KvStore {
             if header.phase == header::Phase::Deleting {
                 return Ok(None);
             }
-            let payload = match header.payload_key(&self.0.keys, id) {
-                Some(key) => self.0.store.get(&key).await?,
-                None => None,
-            };
-            let is_missing = payload.is_none() && header.stored_bytes() > 0;
+            let payload_key = header.payload_key(&self.0.keys, id);
+            let result_key = header.result_stored().then(|| self.0.keys.result(id));
+            let payload = self.value_of(payload_key.as_ref()).await?;
+            let result = self.value_of(result_key.as_ref()).await?;
+            let is_missing = payload.is_none() && payload_key.is_some();
             // Whoever replaces a job, or removes it, changes its header.
             if is_missing && before.replace(header.revision) != Some(header.revision) {
                 continue;
             }
-            let payload = payload.as_ref().map(|object| &*object.value);
-            let job = header.to_job(id, payload, self.clock().now());
+            let now = self.clock().now();
+            let job = header.to_job(id, payload.as_deref(), result.as_deref(), now);
             return job.map(Some);
         }
+    }
+
+    /// What stands under a key, where there is a key.
+    async fn value_of(&self, key: Option<&Key>) -> Result<Option<Bytes>> {
+        let Some(key) = key else { return Ok(None) };
+        Ok(self.0.store.get(key).await?.map(|object| object.value))
     }
 
     /// Headers that match a query, a page at a time. Those that cannot be read are left out and

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use super::KvStore;
 use super::request::Request;
 use crate::job::ops::Operation;
-use crate::job::plan::{Context, Effect, Held, Lanes, Look, Plan, View};
+use crate::job::plan::{Context, Effect, Held, Lanes, Look, Plan, Settings, View};
 use crate::job::{Enqueued, NewJob, Result, Retention};
 use crate::kv::{self, AsyncTransaction, ErrorKind, Key, Object, Page, Scan, Store, Transaction};
 
@@ -117,6 +117,7 @@ impl KvStore {
             keys: &self.0.keys,
             clock: self.clock(),
             now: self.clock().now(),
+            monotonic: self.clock().monotonic(),
             token: self.0.options.clock.random(),
             incarnation: self.0.incarnation,
             max_skew: self.0.max_skew,
@@ -124,6 +125,9 @@ impl KvStore {
             max_changes: limits.commit_changes,
             max_bytes: limits.commit_bytes,
             lanes: &lanes,
+            settings: &Settings::default(),
+            settings_known: true,
+            last_tenant: None,
             heard: &BTreeSet::new(),
             blocks: 1,
             held: &held,

@@ -24,13 +24,13 @@ impl Operation for Abandon {
     async fn plan(&self, cx: &Context<'_>, view: &mut View<'_>) -> Result<()> {
         let id = self.0.id;
         let mut header = transition::leased(cx, view, &self.0).await?;
-        transition::release(cx, view, id, &mut header);
+        transition::release(cx, view, id, &mut header).await?;
         header.attempts = header.attempts.saturating_sub(1);
         if header.cancel_requested {
             let why = Why::Note("canceled while it ran");
             return transition::end(cx, view, id, &mut header, Phase::Canceled, why).await;
         }
         let run_at = header.run_at();
-        transition::wait(cx, view, id, &mut header, run_at, Why::Note("given back"))
+        transition::wait(cx, view, id, &mut header, run_at, Why::Note("given back")).await
     }
 }

@@ -38,7 +38,7 @@ impl Operation for Cancel {
         }
         match (header.phase, &header.holder) {
             (Phase::Waiting, _) => {
-                place::unplace(cx, view, id, &header);
+                place::unplace(cx, view, id, &header).await?;
                 transition::end(cx, view, id, &mut header, Phase::Canceled, Why::Nothing).await?;
             }
             (Phase::Running, Some(holder)) if !header.cancel_requested => {

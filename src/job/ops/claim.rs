@@ -7,14 +7,17 @@ use std::collections::{BTreeMap, btree_map};
 use std::time::Duration;
 
 use super::super::header::{self, Header, Holder, Phase};
-use super::super::keys::ReadyKey;
+use super::super::keys::{ReadyKey, Waiting};
 use super::super::plan::{Context, Effect, Entry, Look, View, WorkerRecord};
+use super::super::serial::{Queue, Standing};
 use super::super::transition::{self, Why};
 use super::super::{Claimed, Claims, Error, Job, JobId, Lease, Result, Selector, State};
-use super::{expire, promote, quarantine};
+use super::{expire, promote, quarantine, set_lanes};
 use crate::kv::{ErrorKind, Key, Object};
 
 mod heads;
+mod limits;
+mod order;
 
 use heads::Heads;
 
@@ -58,8 +61,11 @@ pub(in crate::job) async fn read_ahead(
             None => wants.push((&caller.selector, caller.max)),
         }
     }
-    let mut scans = heads::first_scans(cx, &wants);
+    let mut scans = heads::first_scans(cx, view, &wants);
     scans.push(promote::first_scan(cx, view));
+    if !cx.settings_known {
+        scans.push(set_lanes::first_scan(cx.keys));
+    }
     if cx.look != Look::Not {
         scans.push(expire::first_scan(cx.keys));
     }
@@ -97,25 +103,33 @@ pub(in crate::job) async fn plan(
             .sum();
         let also = records(cx, callers);
         let mut heads = Heads::new(cx, view, &caller.selector, total, also).await?;
+        let effects = view.effect_count();
         for index in alike {
             let Some(wanted) = callers.get(index) else {
                 continue;
             };
             let (jobs, full) = desk.serve(cx, view, wanted, &mut heads).await?;
+            let limited_until = heads.limited_until(cx);
             // Who got nothing because the commit is full should come again at once.
             let next_due = if jobs.is_empty() && full {
                 Some(cx.now)
             } else {
-                next_due
+                next_due.into_iter().chain(limited_until).min()
             };
             if let Some(answer) = got.get_mut(index) {
                 *answer = Some(match &wanted.mode {
                     Mode::Take => Got::Taken(jobs.into_iter().map(|taken| taken.job).collect()),
-                    Mode::Lease { .. } => Got::Claims(Claims { jobs, next_due }),
+                    Mode::Lease { .. } => Got::Claims(Claims {
+                        jobs,
+                        next_due,
+                        limited_until,
+                    }),
                 });
             }
         }
         heads.remember(view);
+        // What queues exposed since the lanes were read.
+        view.ready_again(effects);
     }
     for open in desk.records.into_values() {
         if open.begun {
@@ -184,13 +198,17 @@ impl Desk {
             let ready = match cx.keys.read_ready(&entry.key) {
                 Ok(ready) => ready,
                 Err(error) => {
+                    heads.skipped(&entry);
                     quarantine::index(cx, view, &entry, &error.to_string())?;
                     continue;
                 }
             };
-            let header = match judge(cx, view, &entry, &ready).await? {
-                Verdict::Runs(header) => *header,
-                Verdict::Stale => continue,
+            let (header, queue) = match judge(cx, view, &entry, &ready).await? {
+                Verdict::Runs(header, queue) => (*header, queue),
+                Verdict::Stale => {
+                    heads.skipped(&entry);
+                    continue;
+                }
                 Verdict::LeftAlone => {
                     passed_over.push(entry);
                     continue;
@@ -203,8 +221,24 @@ impl Desk {
                 passed_over.push(entry);
                 continue;
             }
-            match self.take(cx, view, ready.id, header, &wanted.mode).await {
+            let changes = queue.as_ref().map_or(0, Queue::most_changes);
+            let most = cx.max_changes.saturating_sub(8 + changes);
+            if view.size().0 > most && most > 0 {
+                passed_over.push(entry);
+                full = true;
+                break;
+            }
+            let took = self.take(cx, view, ready.id, header, &wanted.mode).await;
+            if let Some(mut queue) = queue {
+                match (&took, leases) {
+                    (Ok(_), true) => queue.run(ready.id),
+                    _ => queue.leave(ready.id),
+                }
+                queue.close(cx, view).await?;
+            }
+            match took {
                 Ok(claimed) => {
+                    heads.taken(cx, view, &entry);
                     taken.push(claimed);
                     alone = suspect;
                     self.suspect_out |= suspect;
@@ -212,6 +246,7 @@ impl Desk {
                 // Its arguments cannot be read: put it aside, or it would be claimed again and
                 // again.
                 Err(Error::Store(error)) if *error.kind() == ErrorKind::Corrupt => {
+                    heads.skipped(&entry);
                     let key = cx.keys.job(ready.id);
                     if let Some(value) = view.stored(&key) {
                         quarantine::header(cx, view, &key, &value, &error).await?;
@@ -277,6 +312,7 @@ impl Desk {
                     id: *id.as_bytes(),
                     epoch: header.epoch,
                     deadline: deadline.as_micros(),
+                    queue: header.queue_hash(),
                 });
                 open.begun = true;
                 let (epoch, slot, worker) = (header.epoch, open.slot, worker.clone());
@@ -286,6 +322,7 @@ impl Desk {
                     worker,
                     slot,
                     suspect,
+                    queue: header.queue_hash().map(|hash| cx.keys.queue(&hash)),
                 });
                 let job = Job {
                     revision: header.revision,
@@ -365,7 +402,8 @@ impl Desk {
 
 /// What is to be done with an entry of `ready`.
 enum Verdict {
-    Runs(Box<Header>),
+    /// It is to run, and leaves its queue's exposed jobs.
+    Runs(Box<Header>, Option<Queue>),
     Stale,
     LeftAlone,
 }
@@ -380,8 +418,7 @@ async fn judge(
     let key = cx.keys.job(ready.id);
     let Some(value) = view.get(&key).await? else {
         tracing::warn!(job = %ready.id, "a lane named a job that is not there");
-        view.remove(entry.key.clone());
-        return Ok(Verdict::Stale);
+        return drop_entry(cx, view, entry, ready).await;
     };
     match Header::decode(&key, &value) {
         Ok(header)
@@ -389,13 +426,12 @@ async fn judge(
                 && header.priority == ready.priority
                 && header.run_at() == ready.run_at =>
         {
-            Ok(Verdict::Runs(Box::new(header)))
+            exposed(cx, view, entry, ready, header).await
         }
         Ok(_) => {
             // Whoever puts it back changes the header, so that one of the two commits fails.
             view.check(key);
-            view.remove(entry.key.clone());
-            Ok(Verdict::Stale)
+            drop_entry(cx, view, entry, ready).await
         }
         Err(error) if *error.kind() == ErrorKind::TooNew => {
             tracing::warn!(job = %ready.id, "left alone: {error}");
@@ -406,8 +442,69 @@ async fn judge(
                 // The next claim sees what was hidden.
                 return Ok(Verdict::LeftAlone);
             }
-            view.remove(entry.key.clone());
-            Ok(Verdict::Stale)
+            drop_entry(cx, view, entry, ready).await
         }
     }
+}
+
+/// An entry that leads to no job goes, and does not keep its queue from serving the next one.
+async fn drop_entry(
+    cx: &Context<'_>,
+    view: &mut View<'_>,
+    entry: &Object,
+    ready: &ReadyKey,
+) -> Result<Verdict> {
+    if let Some(hash) = header::decode_or_default::<Waiting>(entry).queue {
+        match Queue::open(cx, view, hash).await {
+            Ok(mut queue) => {
+                // It may run, or stand elsewhere by now.
+                if queue.record().exposes(ready.id) && !queue.exposes_elsewhere(ready) {
+                    queue.leave(ready.id);
+                }
+                queue.close(cx, view).await?;
+            }
+            Err(error) if is_too_new(&error) => return Ok(Verdict::LeftAlone),
+            Err(error) => return Err(error),
+        }
+    }
+    view.remove(entry.key.clone());
+    Ok(Verdict::Stale)
+}
+
+/// A job of a serial queue runs if the queue's record exposes it.
+async fn exposed(
+    cx: &Context<'_>,
+    view: &mut View<'_>,
+    entry: &Object,
+    ready: &ReadyKey,
+    header: Header,
+) -> Result<Verdict> {
+    let mut queue = match Queue::of(cx, view, &header).await {
+        Ok(None) => return Ok(Verdict::Runs(Box::new(header), None)),
+        Ok(Some(queue)) => queue,
+        Err(error) if is_too_new(&error) => {
+            tracing::warn!(job = %ready.id, "left alone: {error}");
+            return Ok(Verdict::LeftAlone);
+        }
+        Err(error) => return Err(error),
+    };
+    if queue.record().exposes(ready.id) {
+        return Ok(Verdict::Runs(Box::new(header), Some(queue)));
+    }
+    // It was withdrawn, by others or by a claim before this one. If it waits nowhere, the queue
+    // has forgotten it, and learns of it again.
+    view.remove(entry.key.clone());
+    view.check(cx.keys.job(ready.id));
+    let standing = Standing::of(ready.id, &header);
+    let wait = queue.wait_key(cx.keys, &header.lane, standing);
+    if view.get(&wait).await?.is_none() {
+        queue.insert(&header.lane, standing);
+    }
+    queue.check(cx, view);
+    queue.close(cx, view).await?;
+    Ok(Verdict::Stale)
+}
+
+fn is_too_new(error: &Error) -> bool {
+    matches!(error, Error::Store(error) if *error.kind() == ErrorKind::TooNew)
 }

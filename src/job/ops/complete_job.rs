@@ -31,7 +31,7 @@ impl Operation for CompleteJob {
         match End::of(header.phase) {
             Some(End::Done) => return Ok(None),
             Some(End::Bad) => transition::forget_end(cx, view, id, &header),
-            None => place::unplace(cx, view, id, &header),
+            None => place::unplace(cx, view, id, &header).await?,
         }
         // Kept for a while even where completed jobs are not: only its history can tell whoever
         // lost the answer that it was done (rule 2).

@@ -29,7 +29,7 @@ impl Operation for Dequeue {
         if header.phase != Phase::Waiting {
             return Ok(None);
         }
-        place::unplace(cx, view, id, &header);
+        place::unplace(cx, view, id, &header).await?;
         transition::end(cx, view, id, &mut header, Phase::Taken, Why::Nothing).await?;
         transition::to_job(cx, view, id, &header).await.map(Some)
     }

@@ -77,9 +77,12 @@ impl Enqueue {
                 text: key.text.clone(),
                 retain: key.retain,
             }),
+            queue: job.queue.clone(),
             holder: None,
             cancel_requested: false,
             arguments,
+            result: None,
+            traceparent: job.traceparent.clone(),
             created_at: cx.now.as_micros(),
             started_at: None,
             ended_at: None,
@@ -87,7 +90,7 @@ impl Enqueue {
         }
     }
 
-    fn insert(&self, cx: &Context<'_>, view: &mut View<'_>) -> Result<Enqueued> {
+    async fn insert(&self, cx: &Context<'_>, view: &mut View<'_>) -> Result<Enqueued> {
         let (id, job) = (self.id, &self.job);
         let text = job.payload.as_str();
         let arguments = if text.len() <= MAX_INLINE {
@@ -100,7 +103,7 @@ impl Enqueue {
         };
         let mut header = self.header(cx, arguments);
         transition::step(cx, &mut header, State::Created, Why::Nothing);
-        place::place(cx, view, id, &mut header)?;
+        place::place(cx, view, id, &mut header).await?;
         view.create(cx.keys.job(id), header.encode()?);
         if let (Some(key), Some(new)) = (self.unique_key(cx.keys), &job.key) {
             let unique = Unique {
@@ -112,7 +115,7 @@ impl Enqueue {
         }
         let stored = header.payload_stored().then_some(text.as_bytes());
         let job = header
-            .to_job(id, stored, cx.now)
+            .to_job(id, stored, None, cx.now)
             .map_err(|error| match error {
                 // What was just built does read back.
                 Error::Store(error) => Error::Store(error.context("storing a new job")),
@@ -130,7 +133,7 @@ impl Enqueue {
         id: JobId,
         old: Header,
     ) -> Result<Enqueued> {
-        place::unplace(cx, view, id, &old);
+        place::unplace(cx, view, id, &old).await?;
         if let Some(payload) = old.payload_key(cx.keys, id) {
             view.remove(payload);
         }
@@ -154,7 +157,7 @@ impl Enqueue {
         };
         header.run_at = kept.unwrap_or(header.run_at);
         header.history.clear_errors();
-        place::place(cx, view, id, &mut header)?;
+        place::place(cx, view, id, &mut header).await?;
         let state = header.state(cx.now);
         transition::step(cx, &mut header, state, Why::Note(REPLACED));
         transition::write(cx, view, id, &mut header)?;
@@ -168,12 +171,16 @@ impl Operation for Enqueue {
     type Output = Enqueued;
 
     fn reads(&self, keys: &KeySpace) -> Vec<Key> {
-        self.unique_key(keys).into_iter().collect()
+        let queue = self.job.queue.as_ref().map(|queue| {
+            let hash = KeySpace::queue_hash(&self.job.lane.tenant, queue);
+            keys.queue(&hash)
+        });
+        self.unique_key(keys).into_iter().chain(queue).collect()
     }
 
     async fn plan(&self, cx: &Context<'_>, view: &mut View<'_>) -> Result<Enqueued> {
         let Some((id, mut header)) = self.existing(cx, view).await? else {
-            return self.insert(cx, view);
+            return self.insert(cx, view).await;
         };
         // A retained key belongs to its job until that is purged, whatever is asked for.
         let is_done = End::of(header.phase) == Some(End::Done);
@@ -183,7 +190,7 @@ impl Operation for Enqueue {
             }
             KeyMode::Replace | KeyMode::PreserveRunAt if !is_done => {
                 lose_key(cx, view, id, &mut header, SUPERSEDED)?;
-                self.insert(cx, view)
+                self.insert(cx, view).await
             }
             _ => {
                 if !is_done {

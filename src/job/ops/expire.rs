@@ -12,7 +12,7 @@ use super::super::header::{self, Header, Phase};
 use super::super::keys::KeySpace;
 use super::super::plan::{Context, Effect, Entry, View, WorkerRecord};
 use super::super::transition::{self, Next};
-use super::super::{Job, JobId, Result};
+use super::super::{Error, Job, JobId, Result, place};
 use super::{Operation, quarantine};
 use crate::kv::{Cursor, ErrorKind, Key, Object, Scan};
 
@@ -159,7 +159,7 @@ async fn sweep_record(
     });
     let (incarnation, slot, mut record) = match read {
         Ok(read) => read,
-        Err(super::super::Error::Store(error)) if *error.kind() == ErrorKind::TooNew => {
+        Err(Error::Store(error)) if *error.kind() == ErrorKind::TooNew => {
             return Ok(());
         }
         Err(error) => {
@@ -178,20 +178,25 @@ async fn sweep_record(
     if due.is_empty() && !(ours && record.entries.is_empty()) {
         return Ok(());
     }
-    let headers: Vec<Key> = due.iter().map(|entry| cx.keys.job(entry.id())).collect();
-    view.load(&headers).await?;
+    let headers = due.iter().map(|entry| cx.keys.job(entry.id()));
+    let queues = due
+        .iter()
+        .filter_map(|entry| Some(cx.keys.queue(&entry.queue?)));
+    let keys: Vec<Key> = headers.chain(queues).collect();
+    view.load(&keys).await?;
     let mut kept = Vec::with_capacity(record.entries.len());
     for entry in std::mem::take(&mut record.entries) {
-        // Each takes a header, an index key, perhaps a chunk, a log line and a signal.
-        let (changes, _) = view.size();
+        // Each takes a header, an index key, perhaps a chunk, a log line and a signal; and what its
+        // queue exposes then.
+        let changes = view.size().0 + entry.queue.map_or(0, |_| 8);
         if !is_due(&record, &entry) {
             kept.push(entry);
         } else if expired.ids.len() >= PAGE || changes + 8 > cx.max_changes {
             expired.more = true;
             kept.push(entry);
         } else {
-            let holder = (incarnation, slot, entry.epoch);
-            if !take_back(cx, view, entry.id(), holder, taken, expired).await? {
+            let holder = (incarnation, slot);
+            if !take_back(cx, view, &entry, holder, taken, expired).await? {
                 kept.push(entry);
                 continue;
             }
@@ -218,20 +223,22 @@ async fn sweep_record(
 async fn take_back(
     cx: &Context<'_>,
     view: &mut View<'_>,
-    id: JobId,
-    (incarnation, slot, epoch): ([u8; 16], u64, u64),
+    entry: &Entry,
+    (incarnation, slot): ([u8; 16], u64),
     taken: &Taken,
     expired: &mut Expired,
 ) -> Result<bool> {
+    let (id, epoch) = (entry.id(), entry.epoch);
     let key = cx.keys.job(id);
     let Some(value) = view.get(&key).await? else {
-        return Ok(true);
+        return leave(cx, view, entry).await;
     };
     let mut header = match Header::decode(&key, &value) {
         Ok(header) => header,
         Err(error) if *error.kind() == ErrorKind::TooNew => return Ok(false),
         Err(error) => {
-            return quarantine::header(cx, view, &key, &value, &error).await;
+            let alone = quarantine::header(cx, view, &key, &value, &error).await?;
+            return Ok(alone && leave(cx, view, entry).await?);
         }
     };
     let holds = header.phase == Phase::Running
@@ -243,7 +250,11 @@ async fn take_back(
     if !holds {
         return Ok(true);
     }
-    end_lease(cx, view, id, &mut header, taken).await?;
+    match end_lease(cx, view, id, &mut header, taken).await {
+        // Its queue is newer software's.
+        Err(Error::Store(error)) if *error.kind() == ErrorKind::TooNew => return Ok(false),
+        ended => ended?,
+    }
     expired.ids.push(id);
     if matches!(taken, Taken::Of(_)) {
         match transition::to_job(cx, view, id, &header).await {
@@ -308,4 +319,15 @@ pub(in crate::job) async fn unheld(
     view.effect(Effect::Ended { id, epoch });
     end_lease(cx, view, id, &mut header, &Taken::Overdue).await?;
     Ok(Some(header))
+}
+
+/// A job that is not there any more, or cannot be read, leaves its queue.
+async fn leave(cx: &Context<'_>, view: &mut View<'_>, entry: &Entry) -> Result<bool> {
+    if let Some(queue) = entry.queue {
+        match place::forget(cx, view, queue, entry.id()).await {
+            Err(Error::Store(error)) if *error.kind() == ErrorKind::TooNew => return Ok(false),
+            left => left?,
+        }
+    }
+    Ok(true)
 }

@@ -29,6 +29,7 @@ impl Operation for Fail {
         header.losses = 0;
         let last = header.attempts >= header.max_attempts;
         let next = match self.failure.retry {
+            _ if self.failure.canceled => Next::Final(Phase::Canceled),
             _ if last && self.failure.timed_out => Next::Final(Phase::TimedOut),
             _ if last => Next::Final(Phase::Failed),
             Retry::Never => Next::Final(Phase::Failed),

@@ -34,7 +34,7 @@ impl Operation for FailJob {
         if header.phase != Phase::Waiting {
             return Ok(None);
         }
-        place::unplace(cx, view, id, &header);
+        place::unplace(cx, view, id, &header).await?;
         transition::log_error(cx, view, id, &self.reason)?;
         let why = Why::Error(&self.reason);
         transition::end(cx, view, id, &mut header, Phase::Failed, why).await?;

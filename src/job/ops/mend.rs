@@ -6,13 +6,14 @@
 use async_trait::async_trait;
 
 use super::super::check::{self, Damage, Finding, Fix, Problem, Rules};
+use super::super::cron;
 use super::super::format::{Format, Unfinished};
 use super::super::header::{self, Header};
 use super::super::keys::{KeySpace, Space};
 use super::super::plan::{Context, View};
 use super::super::{JobId, Result};
 use super::Operation;
-use crate::kv::{ErrorKind, Key, Object};
+use crate::kv::{self, ErrorKind, Key, Object};
 
 /// Confirms what is wrong with a job or an object, and mends it where that was asked for.
 #[derive(Clone)]
@@ -99,6 +100,14 @@ impl Mend {
         let Some(object) = found.into_iter().find(is_it) else {
             return Ok(Mended::default());
         };
+        if space == Some(Space::Queue) {
+            // Its jobs cannot change without it, and are read behind it.
+            view.load(std::slice::from_ref(&object.key)).await?;
+            if view.get(&object.key).await?.as_ref() != Some(&object.value) {
+                let changed = "the queue changed while it was looked at";
+                return Err(kv::Error::new(ErrorKind::Conflict, changed).into());
+            }
+        }
         let verdict = check::entry(rules, view, space, &object).await?;
         let problems = verdict.problems();
         let id = space.and_then(|space| check::job_of(rules, space, &object));
@@ -117,8 +126,12 @@ impl Mend {
         }
         let header = id.map(|id| cx.keys.job(id));
         let mended = self.mend(cx, view, problems, None).await?;
-        if let (false, Some(header)) = (mended.findings.is_empty(), header) {
-            view.check(header);
+        if !mended.findings.is_empty() {
+            let is_queue = space == Some(Space::Queue) && !view.writes(&object.key);
+            let depends = header.or_else(|| is_queue.then(|| object.key.clone()));
+            if let Some(key) = depends {
+                view.check(key);
+            }
         }
         Ok(mended)
     }
@@ -138,6 +151,10 @@ impl Mend {
         let purge = problems.iter().find(|one| matches!(one.fix, Fix::Purge));
         mended.purge = purge.and_then(|one| one.job).filter(|_| self.repair);
         let key = header.as_ref().map(|header| header.key.clone());
+        let queue = header.as_ref().and_then(|object| {
+            let header = Header::decode(&object.key, &object.value).ok()?;
+            Some(cx.keys.queue(&header.queue_hash()?))
+        });
         if self.repair {
             mended.findings = check::apply(cx, view, problems, header).await?;
             mended.more = mended.findings.len() < count;
@@ -146,10 +163,10 @@ impl Mend {
             mended.findings = found.collect();
         }
         // All this is true as long as the header stands.
-        if let Some(key) = key
-            && !view.writes(&key)
-        {
-            view.check(key);
+        for key in key.into_iter().chain(queue) {
+            if !view.writes(&key) {
+                view.check(key);
+            }
         }
         Ok(mended)
     }
@@ -173,8 +190,9 @@ async fn foreign(
             best = Some((merit, index));
         }
     }
-    // Arguments are lost if the wrong ones are taken for them.
-    let in_doubt = space == Space::Payload && best.is_none_or(|(most, _)| most == 0);
+    // Arguments or a result are lost if the wrong ones are taken for them.
+    let satellite = matches!(space, Space::Payload | Space::Result);
+    let in_doubt = satellite && best.is_none_or(|(most, _)| most == 0);
     let best = best.map(|(_, index)| index);
     let job = rules.keys.job_id(key).ok();
     let others = values.into_iter().enumerate();
@@ -208,16 +226,21 @@ async fn merit(
             let read = Format::read("", key, &object.value).is_ok();
             u64::from(read || Unfinished::is(&object.value))
         }
-        Space::Payload => {
+        Space::Payload | Space::Result => {
             let Some(id) = check::job_of(rules, space, object) else {
                 return Ok(0);
             };
             let job = rules.keys.job(id);
             let header = view.get(&job).await?;
             let header = header.and_then(|value| Header::decode(&job, &value).ok());
-            let fits = |header: Header| check::unfit(&object.value, header.stored_bytes());
+            let bytes = |header: &Header| match space {
+                Space::Result => header.result_bytes(),
+                _ => header.stored_bytes(),
+            };
+            let fits = |header: Header| check::unfit(&object.value, bytes(&header));
             u64::from(header.is_some_and(|header| fits(header).is_none()))
         }
+        Space::Cron => cron::Stored::decode(key, &object.value).map_or(0, |kept| kept.revision + 1),
         space => {
             let verdict = check::entry(rules, view, Some(space), object).await?;
             let problems = verdict.problems();

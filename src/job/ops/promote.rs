@@ -1,6 +1,7 @@
 //! Scheduled jobs that have become due.
 
-use super::super::header::{Header, Phase};
+use super::super::header::{self, Header, Phase};
+use super::super::keys::Waiting;
 use super::super::plan::{Context, View};
 use super::super::{JobId, Result, place};
 use super::quarantine;
@@ -60,7 +61,12 @@ async fn move_due(
     due: Vec<(Object, Timestamp, JobId)>,
 ) -> Result<bool> {
     let headers: Vec<Key> = due.iter().map(|(_, _, id)| cx.keys.job(*id)).collect();
-    view.load(&headers).await?;
+    let queues = due.iter().filter_map(|(object, ..)| {
+        let waiting = header::decode_or_default::<Waiting>(object);
+        waiting.queue.map(|queue| cx.keys.queue(&queue))
+    });
+    let also: Vec<Key> = headers.iter().cloned().chain(queues).collect();
+    view.load(&also).await?;
     let mut moved = false;
     for ((object, run_at, id), key) in due.into_iter().zip(headers) {
         let Some(value) = view.get(&key).await? else {
@@ -70,7 +76,7 @@ async fn move_due(
         match Header::decode(&key, &value) {
             Ok(header) => {
                 if header.phase == Phase::Waiting && header.run_at() == run_at {
-                    place::ready(cx, view, id, &header)?;
+                    place::due(cx, view, id, &header).await?;
                 }
                 // Whoever moves the job at the same time changes its header.
                 view.check(key);

@@ -20,7 +20,7 @@ use crate::kv::{ErrorKind, Key, Scan};
 /// Satellites removed in one plan; a job that has more is removed in several.
 const PAGE: usize = 64;
 
-/// Changes a job takes besides its satellites: its header, the payload, the job key, an
+/// Changes a job takes besides its satellites: its header, payload and result, the job key, an
 /// `attention` and a `retention` key; and what its caller writes.
 const CHANGES: usize = 8;
 
@@ -127,6 +127,9 @@ pub(in crate::job) async fn remove(
         if whole {
             if let Some(payload) = header.payload_key(cx.keys, id) {
                 view.remove(payload);
+            }
+            if header.result_stored() {
+                view.remove(cx.keys.result(id));
             }
             if header.phase == Phase::Deleting {
                 view.remove(cx.keys.removal(id));

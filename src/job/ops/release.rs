@@ -7,16 +7,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::super::cron;
 use super::super::header::{self, Header, Phase, StoredStep};
 use super::super::keys::{KeySpace, Space};
 use super::super::log::StoredLine;
 use super::super::plan::{Context, Effect, View, WorkerRecord};
 use super::super::scheme::Scheme;
 use super::super::transition::{self, Next, Why};
-use super::super::{Error, JobId, QuarantineId, Released, Result};
+use super::super::{Error, JobId, QuarantineId, Released, Result, serial};
 use super::Operation;
 use super::enqueue::{self, Unique};
 use super::quarantine::Record;
+use super::set_lanes;
 use crate::kv::{Key, Object};
 
 const RELEASED: &str = "released from quarantine";
@@ -165,7 +167,13 @@ async fn readable(
             cx.keys.read_worker(key)?;
             header::decode::<WorkerRecord>(key, value)?;
         }
+        Some(Space::Lane) => drop(set_lanes::read(cx.keys, object)?),
         Some(Space::Unique) => drop(header::decode::<Unique>(key, value)?),
+        Some(Space::Wait) => drop(cx.keys.read_wait(key)?),
+        Some(Space::Queue) => {
+            cx.keys.read_queue(key)?;
+            header::decode::<serial::Record>(key, value)?;
+        }
         Some(Space::History) => {
             let id = cx.keys.owner(Space::History, key)?;
             let chunk = cx.keys.read_history(id, object)?;
@@ -175,6 +183,10 @@ async fn readable(
             let id = cx.keys.owner(Space::Log, key)?;
             let (_, _, line) = cx.keys.read_log(id, object)?;
             header::decode::<StoredLine>(key, line)?;
+        }
+        Some(Space::Cron) => {
+            cx.keys.cron_id(key)?;
+            cron::Stored::decode(key, value)?;
         }
         _ => {}
     }
@@ -191,7 +203,7 @@ async fn back(cx: &Context<'_>, view: &mut View<'_>, id: JobId, header: &mut Hea
     match header.phase {
         Phase::Waiting => {
             let run_at = header.run_at();
-            transition::wait(cx, view, id, header, run_at, Why::Note(note))
+            transition::wait(cx, view, id, header, run_at, Why::Note(note)).await
         }
         // Nobody watches over its lease any more: it is taken back, as if it had run out.
         Phase::Running => {

@@ -35,7 +35,7 @@ impl Operation for RemoveJob {
             lose_key(cx, view, id, &mut header, "removed by its key while it ran")?;
         } else {
             if header.phase == Phase::Waiting {
-                place::unplace(cx, view, id, &header);
+                place::unplace(cx, view, id, &header).await?;
             } else {
                 transition::forget_end(cx, view, id, &header);
             }

@@ -57,10 +57,10 @@ impl Operation for RescheduleJob {
             header.losses = 0;
             transition::forget_end(cx, view, id, &before);
         } else {
-            place::unplace(cx, view, id, &before);
+            place::unplace(cx, view, id, &before).await?;
         }
         let why = Why::Note("rescheduled by hand");
-        transition::wait(cx, view, id, &mut header, run_at, why)?;
+        transition::wait(cx, view, id, &mut header, run_at, why).await?;
         transition::to_job(cx, view, id, &header).await.map(Some)
     }
 }

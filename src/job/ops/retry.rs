@@ -33,7 +33,7 @@ impl Operation for RetryJob {
         transition::forget_end(cx, view, id, &header);
         header.attempts = 0;
         header.losses = 0;
-        transition::wait(cx, view, id, &mut header, cx.now, Why::Note("retried"))?;
+        transition::wait(cx, view, id, &mut header, cx.now, Why::Note("retried")).await?;
         transition::to_job(cx, view, id, &header).await.map(Some)
     }
 }

@@ -28,13 +28,14 @@ impl Operation for Snooze {
     async fn plan(&self, cx: &Context<'_>, view: &mut View<'_>) -> Result<()> {
         let id = self.lease.id;
         let mut header = transition::leased(cx, view, &self.lease).await?;
-        transition::release(cx, view, id, &mut header);
+        transition::release(cx, view, id, &mut header).await?;
         header.losses = 0;
         header.attempts = header.attempts.saturating_sub(1);
         if header.cancel_requested {
             let why = Why::Note("canceled while it ran");
             return transition::end(cx, view, id, &mut header, Phase::Canceled, why).await;
         }
-        transition::wait(cx, view, id, &mut header, self.until, Why::Note("snoozed"))
+        let why = Why::Note("snoozed");
+        transition::wait(cx, view, id, &mut header, self.until, why).await
     }
 }

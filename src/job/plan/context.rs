@@ -1,12 +1,13 @@
 //! What an operation may know while it plans.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::super::Retention;
 use super::super::keys::KeySpace;
+use super::super::{Lane, Retention, Selector};
 use super::held::Held;
-use super::lanes::Lanes;
+use super::lanes::{Known, Lanes};
+use super::settings::Settings;
 use super::stamps::Stamps;
 use crate::clock::{Clock, Timestamp};
 use crate::kv::Key;
@@ -16,6 +17,7 @@ pub(in crate::job) struct Context<'a> {
     pub(in crate::job) keys: &'a KeySpace,
     pub(in crate::job) clock: &'a dyn Clock,
     pub(in crate::job) now: Timestamp,
+    pub(in crate::job) monotonic: Duration,
     /// Written into each step of this plan, so that it can be found again (rule 2).
     pub(in crate::job) token: u64,
     /// This start of the store.
@@ -27,6 +29,11 @@ pub(in crate::job) struct Context<'a> {
     pub(in crate::job) max_changes: usize,
     pub(in crate::job) max_bytes: usize,
     pub(in crate::job) lanes: &'a Lanes,
+    pub(in crate::job) settings: &'a Settings,
+    /// Whether they need not be read again yet.
+    pub(in crate::job) settings_known: bool,
+    /// The tenant who had its turn last, where tenants take turns.
+    pub(in crate::job) last_tenant: Option<&'a str>,
     /// Lanes, by their prefixes, that another process was heard to have filled, and that are not
     /// among the known ones.
     pub(in crate::job) heard: &'a BTreeSet<Key>,
@@ -54,6 +61,16 @@ pub(in crate::job) enum Look {
 }
 
 impl Context<'_> {
+    /// Whether claims of this selector take from this lane, as far as limits let them.
+    pub(in crate::job) fn takes_from(&self, selector: &Selector, lane: &Lane) -> bool {
+        selector.wants(lane) && !self.settings.is_paused(lane)
+    }
+
+    /// The known lanes with jobs from which they do.
+    pub(in crate::job) fn lanes_for(&self, selector: &Selector) -> BTreeMap<Key, Known> {
+        self.lanes.matching(|lane| self.takes_from(selector, lane))
+    }
+
     /// The time and writer of a new log line.
     pub(in crate::job) fn log_stamp(&self) -> (Timestamp, u64) {
         self.stamps.next(self.clock)

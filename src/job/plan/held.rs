@@ -1,11 +1,13 @@
 //! The leases of this process, and the worker records they stand in (protocol rules 5 and 6).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 
 use super::super::JobId;
+use super::super::keys::KeySpace;
 use crate::clock::Timestamp;
+use crate::kv::Key;
 
 /// Leases in a worker record that still takes new ones.
 const MOST_IN_SLOT: usize = 256;
@@ -24,6 +26,8 @@ pub(in crate::job) struct Entry {
     pub(in crate::job) id: [u8; 16],
     pub(in crate::job) epoch: u64,
     pub(in crate::job) deadline: i64,
+    /// The hash of the job's serial queue, which must not wait for a header that cannot be read.
+    pub(in crate::job) queue: Option<[u8; 16]>,
 }
 
 impl Entry {
@@ -42,6 +46,8 @@ pub(in crate::job) struct Held {
     leases: HashMap<JobId, Lease>,
     slots: BTreeMap<u64, Slot>,
     suspects: usize,
+    /// Leases on jobs of serial queues.
+    queued: usize,
     next_slot: u64,
 }
 
@@ -50,6 +56,7 @@ struct Lease {
     epoch: u64,
     slot: u64,
     suspect: bool,
+    queue: Option<Key>,
 }
 
 #[derive(Debug, Default)]
@@ -79,6 +86,17 @@ impl Held {
         self.suspects > 0
     }
 
+    /// The records of the serial queues of those of these headers' jobs that it holds.
+    pub(in crate::job) fn queues_of(&self, keys: &KeySpace, headers: &[Key]) -> Vec<Key> {
+        if self.queued == 0 {
+            return Vec::new();
+        }
+        let ids = headers.iter().filter_map(|key| keys.job_id(key).ok());
+        let queues = ids.filter_map(|id| self.leases.get(&id)?.queue.clone());
+        let queues: BTreeSet<Key> = queues.collect();
+        queues.into_iter().collect()
+    }
+
     pub(in crate::job) fn begin(
         &mut self,
         worker: &str,
@@ -86,6 +104,7 @@ impl Held {
         id: JobId,
         epoch: u64,
         suspect: bool,
+        queue: Option<Key>,
     ) {
         self.next_slot = self.next_slot.max(slot + 1);
         let entry = self.slots.entry(slot).or_default();
@@ -94,12 +113,14 @@ impl Held {
         }
         entry.live += 1;
         self.suspects += usize::from(suspect);
+        self.queued += usize::from(queue.is_some());
         if let Some(earlier) = self.leases.insert(
             id,
             Lease {
                 epoch,
                 slot,
                 suspect,
+                queue,
             },
         ) {
             self.forget(&earlier);
@@ -116,6 +137,7 @@ impl Held {
 
     fn forget(&mut self, lease: &Lease) {
         self.suspects -= usize::from(lease.suspect);
+        self.queued -= usize::from(lease.queue.is_some());
         if let Some(slot) = self.slots.get_mut(&lease.slot) {
             slot.live = slot.live.saturating_sub(1);
         }

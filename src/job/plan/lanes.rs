@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use super::super::Lane;
 use super::super::keys::Position;
-use super::super::{Lane, Selector};
 use crate::kv::Key;
 
 /// The known lanes with jobs. See the [module](self).
@@ -73,11 +73,11 @@ impl Lanes {
         }
     }
 
-    /// The lanes a claim takes from.
-    pub(in crate::job) fn wanted(&self, selector: &Selector) -> BTreeMap<Key, Known> {
+    /// Those of which this holds.
+    pub(in crate::job) fn matching(&self, wanted: impl Fn(&Lane) -> bool) -> BTreeMap<Key, Known> {
         self.0
             .iter()
-            .filter(|(_, known)| selector.wants(&known.lane))
+            .filter(|(_, known)| wanted(&known.lane))
             .map(|(prefix, known)| (prefix.clone(), known.clone()))
             .collect()
     }

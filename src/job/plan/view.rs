@@ -6,11 +6,12 @@
 
 use std::collections::{BTreeMap, HashMap, btree_map};
 use std::ops::Bound;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::super::keys::Position;
-use super::super::{JobId, Lane, Result};
+use super::super::{JobId, Lane, LaneSetting, Result};
 use crate::clock::Timestamp;
 use crate::kv::{self, Change, Expect, Key, Object, Scan, Store};
 
@@ -71,6 +72,14 @@ pub(in crate::job) enum Effect {
     Heard { prefix: Key },
     /// Lanes were looked for up to this one; `None` if up to the last.
     Looked { next: Option<Key> },
+    /// This is set for some lanes now.
+    Set(LaneSetting),
+    /// This, and nothing else, is set for lanes.
+    SettingsRead(Vec<LaneSetting>),
+    /// A job was taken from this lane, at this monotonic time.
+    Spent { lane: Lane, at: Duration },
+    /// It is the turn of the tenants behind this one.
+    Turn { tenant: String },
     /// A lease of this process began.
     Leased {
         id: JobId,
@@ -78,6 +87,8 @@ pub(in crate::job) enum Effect {
         worker: String,
         slot: u64,
         suspect: bool,
+        /// The record of its serial queue.
+        queue: Option<Key>,
     },
     /// A lease ended, whoever held it.
     Ended { id: JobId, epoch: u64 },
@@ -86,6 +97,8 @@ pub(in crate::job) enum Effect {
     Removed { id: JobId, lease_until: Timestamp },
     /// A worker record of this process is gone.
     SlotRemoved { slot: u64 },
+    /// What is kept of cron schedules changed.
+    Crons,
     /// A log line that goes with the next commit.
     LeftOver(Object),
 }
@@ -294,6 +307,28 @@ impl<'s> View<'s> {
                 lane,
                 position,
             } => Some((prefix, lane, position)),
+            _ => None,
+        })
+    }
+
+    /// How many effects there are so far.
+    pub(in crate::job) fn effect_count(&self) -> usize {
+        self.effects.len()
+    }
+
+    /// Says once more, behind all others, which jobs came to stand in lanes since there were so
+    /// many effects.
+    pub(in crate::job) fn ready_again(&mut self, since: usize) {
+        let later = self.effects.iter().skip(since);
+        let ready = later.filter(|effect| matches!(effect, Effect::Ready { .. }));
+        let ready: Vec<Effect> = ready.cloned().collect();
+        self.effects.extend(ready);
+    }
+
+    /// The lanes of the jobs that were taken under a limit in this group.
+    pub(in crate::job) fn spent(&self) -> impl Iterator<Item = (&Lane, Duration)> {
+        self.effects.iter().filter_map(|effect| match effect {
+            Effect::Spent { lane, at } => Some((lane, *at)),
             _ => None,
         })
     }

@@ -28,7 +28,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
@@ -166,6 +166,13 @@ impl Server {
     pub fn pause(&self) {
         self.signal(Signal::STOP);
         self.signal_children(Signal::STOP);
+        // Its threads stop one after the other, and one that runs may still answer.
+        let running = self.running.as_ref().expect("it runs");
+        let deadline = Instant::now() + PATIENCE;
+        while !running.stands_still() {
+            assert!(Instant::now() < deadline, "{} does not stop", self.how.name);
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Lets it go on after [`pause`](Self::pause).
@@ -262,15 +269,39 @@ impl Running {
 
     /// PostgreSQL's are in groups of their own, and would finish what they are at.
     fn signal_children(&self, signal: Signal) {
+        for child in self.children() {
+            // It may just have ended.
+            let _ = kill_process(child, signal);
+        }
+    }
+
+    fn children(&self) -> Vec<Pid> {
         let pid = self.process.id();
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
         let children = children.unwrap_or_default();
-        for child in children.split_whitespace() {
-            if let Some(child) = child.parse().ok().and_then(Pid::from_raw) {
-                // It may just have ended.
-                let _ = kill_process(child, signal);
-            }
-        }
+        let children = children.split_whitespace();
+        children
+            .filter_map(|child| child.parse().ok().and_then(Pid::from_raw))
+            .collect()
+    }
+
+    /// Whether it and its children are stopped, each with all of its threads.
+    fn stands_still(&self) -> bool {
+        let mut processes = self.children();
+        processes.push(self.pid());
+        processes.into_iter().all(|process| {
+            let Ok(threads) = fs::read_dir(format!("/proc/{}/task", process.as_raw_nonzero()))
+            else {
+                // It has just ended.
+                return true;
+            };
+            threads.flatten().all(|thread| {
+                let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+                // Behind the name, which stands in parentheses; see proc_pid_stat(5).
+                let state = stat.rsplit_once(") ").map(|(_, rest)| rest.chars().next());
+                matches!(state, None | Some(Some('T' | 't' | 'Z' | 'X')))
+            })
+        })
     }
 
     fn printed(&self) -> String {

@@ -17,6 +17,7 @@ pub struct Wish {
     pub key: Option<(u8, bool)>,
     /// One of the three modes, where it has a key.
     pub mode: u8,
+    pub queue: Option<u8>,
     pub large: bool,
 }
 
@@ -97,12 +98,21 @@ fn wish() -> impl Strategy<Value = Wish> {
         (0..3u8, any::<bool>(), any::<bool>(), -1..2i16),
         option::of(0..20u64),
         (1..4u32, 0..10u64),
-        option::weighted(0.4, (0..3u8, any::<bool>())),
-        0..3u8,
+        (
+            option::weighted(0.4, (0..3u8, any::<bool>())),
+            0..3u8,
+            option::weighted(0.3, 0..2u8),
+        ),
         prop::bool::weighted(0.2),
     )
         .prop_map(
-            |((task, tenant, flag, priority), delay, (attempts, wait), key, mode, large)| Wish {
+            |(
+                (task, tenant, flag, priority),
+                delay,
+                (attempts, wait),
+                (key, mode, queue),
+                large,
+            )| Wish {
                 task,
                 tenant,
                 flag,
@@ -112,6 +122,7 @@ fn wish() -> impl Strategy<Value = Wish> {
                 wait,
                 key,
                 mode,
+                queue,
                 large,
             },
         )

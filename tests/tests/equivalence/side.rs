@@ -64,6 +64,9 @@ impl Side {
         if wish.key.is_some() {
             job = job.key_mode(KeyMode::ALL[usize::from(wish.mode)]);
         }
+        if let Some(queue) = wish.queue {
+            job = job.queue(queue.to_string());
+        }
         job.priority(wish.priority)
             .max_attempts(wish.attempts)
             .run_at(wish.delay.map(|delay| self.f.in_seconds(delay)))

@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use kvjob::clock::Timestamp;
+use kvjob::clock::{Clock as _, SystemClock, Timestamp};
 use kvjob::job::{JobId, Lease};
 
 /// Where a process writes.
@@ -18,6 +18,9 @@ pub(crate) struct Journal(File);
 pub(crate) struct Attempt {
     pub(crate) begun: Timestamp,
     pub(crate) deadline: Timestamp,
+    /// When its holder knew that it had the lease, and when it was about to complete the job.
+    pub(crate) known: Timestamp,
+    pub(crate) ending: Option<Timestamp>,
     pub(crate) completed: bool,
 }
 
@@ -31,9 +34,16 @@ impl Journal {
         let deadline = lease.deadline.as_micros();
         let begun = deadline - i64::try_from(length.as_micros()).unwrap();
         self.write(&format!(
-            "began {} {} {begun} {deadline}\n",
-            lease.id, lease.epoch
+            "began {} {} {begun} {deadline} {}\n",
+            lease.id,
+            lease.epoch,
+            SystemClock.now().as_micros()
         ));
+    }
+
+    pub(crate) fn ending(&mut self, lease: &Lease) {
+        let now = SystemClock.now().as_micros();
+        self.write(&format!("ending {} {} {now}\n", lease.id, lease.epoch));
     }
 
     pub(crate) fn completed(&mut self, lease: &Lease) {
@@ -50,7 +60,7 @@ pub(crate) type Journals = BTreeMap<JobId, BTreeMap<u64, Attempt>>;
 
 /// What all of them wrote.
 pub(crate) fn read(directory: &Path) -> Journals {
-    let mut completed = Vec::new();
+    let (mut completed, mut ending) = (Vec::new(), Vec::new());
     let mut attempts = Journals::new();
     for file in fs::read_dir(directory).unwrap() {
         let text = fs::read_to_string(file.unwrap().path()).unwrap();
@@ -62,14 +72,24 @@ pub(crate) fn read(directory: &Path) -> Journals {
                 continue;
             }
             let time = |word: &str| Timestamp::from_micros(word.parse().unwrap());
+            if words[0] == "ending" {
+                ending.push((id, epoch, time(words[3])));
+                continue;
+            }
             let attempt = Attempt {
                 begun: time(words[3]),
                 deadline: time(words[4]),
+                known: time(words[5]),
+                ending: None,
                 completed: false,
             };
             let twice = attempts.entry(id).or_default().insert(epoch, attempt);
             assert!(twice.is_none(), "epoch {epoch} of {id} was given out twice");
         }
+    }
+    for (id, epoch, at) in ending {
+        let attempts = attempts.get_mut(&id).unwrap();
+        attempts.get_mut(&epoch).unwrap().ending = Some(at);
     }
     for (id, epoch) in completed {
         let attempts = attempts.get_mut(&id).unwrap();

@@ -2,6 +2,9 @@
 //! second. Afterwards every job has been completed once, nobody held a job while another's lease
 //! of it lived, and what the dead had begun was taken over.
 //!
+//! The same with a hundred serial queues and four workers in each process: of no queue two jobs run
+//! at a time.
+//!
 //! Others add jobs under the same keys: see `keyed`.
 //!
 //! `KVJOB_JOBS` says how many jobs there are (20,000 where not said).
@@ -36,6 +39,9 @@ const PROCESSES: usize = 4;
 const BETWEEN_KILLS: Duration = Duration::from_secs(1);
 /// How long all of it may take.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// Workers in each process, and serial queues, where there are such.
+const WORKERS: usize = 4;
+const QUEUES: usize = 100;
 /// Jobs stored at once.
 const BATCH: usize = 1_000;
 /// Jobs that are looked at together.
@@ -77,6 +83,20 @@ fn on_postgres_every_job_is_completed_once_whoever_is_killed() {
     every_job_is_completed_once(&server, &url);
 }
 
+#[test]
+fn on_redis_no_two_jobs_of_a_queue_run_at_a_time() {
+    let server = redis::redis();
+    let url = redis::url(&server);
+    no_two_jobs_of_a_queue_run_at_a_time(&server, &url);
+}
+
+#[test]
+fn on_postgres_no_two_jobs_of_a_queue_run_at_a_time() {
+    let server = postgres::postgres();
+    let url = postgres::url(&server);
+    no_two_jobs_of_a_queue_run_at_a_time(&server, &url);
+}
+
 /// The processes that are killed: this program, called to run nothing but this.
 #[test]
 fn process() {
@@ -89,19 +109,32 @@ fn process() {
     }
 }
 
-fn every_job_is_completed_once(_server: &Server, url: &str) {
+fn every_job_is_completed_once(server: &Server, url: &str) {
+    work_off(server, url, number_of_jobs(), 0);
+}
+
+fn no_two_jobs_of_a_queue_run_at_a_time(server: &Server, url: &str) {
+    work_off(server, url, number_of_jobs() / 5, QUEUES);
+}
+
+fn work_off(_server: &Server, url: &str, count: usize, queues: usize) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let jobs = runtime.block_on(async {
         let store = kvjob_any::open(url).await.unwrap();
         KvStore::open(store, process::options()).await.unwrap()
     });
-    let ids = runtime.block_on(store_jobs(&jobs));
+    let ids = runtime.block_on(store_jobs(&jobs, count, queues));
     let journals = tempfile::tempdir().unwrap();
     let began = Instant::now();
-    let kills = let_them_work(url, &journals);
+    let workers = if queues > 0 { WORKERS } else { 1 };
+    let kills = let_them_work(url, workers, &journals);
     let took = began.elapsed();
     let attempts = read(journals.path());
     let repeated = runtime.block_on(check(&jobs, &ids, &attempts));
+    for queue in 0..queues {
+        let of_queue = ids.iter().skip(queue).step_by(queues);
+        check_queue(of_queue, &attempts);
+    }
     eprintln!(
         "{url}: {} jobs in {took:.1?}, {kills} kills, {repeated} jobs were taken over",
         ids.len()
@@ -109,15 +142,18 @@ fn every_job_is_completed_once(_server: &Server, url: &str) {
     runtime.block_on(jobs.stop()).unwrap();
 }
 
-async fn store_jobs(jobs: &KvStore) -> Vec<JobId> {
+async fn store_jobs(jobs: &KvStore, count: usize, queues: usize) -> Vec<JobId> {
     let mut ids = Vec::new();
-    let count = number_of_jobs();
     while ids.len() < count {
         let batch = (ids.len()..count).take(BATCH).map(|number| {
             let priority = i16::try_from(number % 5).unwrap();
             let task = ["mail", "bill", "ship"][number % 3];
             let job = NewJob::new(task, &number).unwrap();
-            job.priority(priority).max_attempts(1_000)
+            let job = job.priority(priority).max_attempts(1_000);
+            match number.checked_rem(queues) {
+                Some(queue) => job.queue(format!("queue-{queue}")),
+                None => job,
+            }
         });
         let stored = jobs.enqueue_many(batch.collect()).await.unwrap();
         ids.extend(stored.into_iter().map(|stored| stored.job.id));
@@ -126,11 +162,12 @@ async fn store_jobs(jobs: &KvStore) -> Vec<JobId> {
 }
 
 /// Until one of them finds nothing left to do; then the others, too. Returns how many were killed.
-fn let_them_work(url: &str, journals: &TempDir) -> usize {
+fn let_them_work(url: &str, workers: usize, journals: &TempDir) -> usize {
     let mut started = 0;
     let mut start = || {
         started += 1;
-        process::start(url, &format!("process-{started}"), journals.path())
+        let name = format!("process-{started}");
+        process::start(url, workers, &name, journals.path())
     };
     let mut working: Vec<Child> = (0..PROCESSES).map(|_| start()).collect();
     let began = Instant::now();
@@ -169,6 +206,23 @@ async fn check(jobs: &KvStore, ids: &[JobId], journals: &Journals) -> usize {
     let repeated = futures::stream::iter(checks).buffer_unordered(AT_ONCE);
     let repeated = repeated.filter(|repeated| std::future::ready(*repeated));
     repeated.count().await
+}
+
+/// Nobody knew that he had a job of a queue before whoever had the one before was about to complete
+/// it, or had lost it.
+fn check_queue<'a>(ids: impl Iterator<Item = &'a JobId>, journals: &Journals) {
+    let of_queue = ids.filter_map(|id| journals.get(id));
+    let mut attempts: Vec<&Attempt> = of_queue.flat_map(|attempts| attempts.values()).collect();
+    attempts.sort_by_key(|attempt| attempt.known);
+    for pair in attempts.windows(2) {
+        let (before, after) = (pair[0], pair[1]);
+        let deadline = before.deadline;
+        let over = before.ending.map_or(deadline, |at| at.min(deadline));
+        assert!(
+            over <= after.known,
+            "two ran at a time: {before:?}, {after:?}"
+        );
+    }
 }
 
 /// Whether this job was begun more than once.

@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 
 use super::journal::Journal;
 
-/// Set for such a process: `name directory url`.
+/// Set for such a process: `name directory workers url`.
 const ORDERS: &str = "KVJOB_PROCESS";
 /// How long a job is held that nobody completes.
 const LEASE: Duration = Duration::from_secs(2);
@@ -32,6 +32,7 @@ const SLOW: u64 = 2_000;
 pub(crate) struct Orders {
     name: String,
     journal: PathBuf,
+    workers: usize,
     url: String,
 }
 
@@ -39,11 +40,17 @@ impl Orders {
     /// The orders of this process, if it is one of them.
     pub(crate) fn given() -> Option<Self> {
         let text = std::env::var(ORDERS).ok()?;
-        let mut words = text.splitn(3, ' ').map(ToOwned::to_owned);
+        let mut words = text.splitn(4, ' ').map(ToOwned::to_owned);
         let name = words.next()?;
         let journal = Path::new(&words.next()?).join(&name);
+        let workers = words.next()?.parse().ok()?;
         let url = words.next()?;
-        Some(Self { name, journal, url })
+        Some(Self {
+            name,
+            journal,
+            workers,
+            url,
+        })
     }
 
     /// Where the jobs are.
@@ -53,17 +60,26 @@ impl Orders {
 }
 
 /// Starts one.
-pub(crate) fn start(url: &str, name: &str, journals: &Path) -> Child {
-    start_as("process", url, name, journals)
+pub(crate) fn start(url: &str, workers: usize, name: &str, journals: &Path) -> Child {
+    start_as("process", url, workers, name, journals)
 }
 
 /// Starts one that runs nothing but this test.
-pub(crate) fn start_as(test: &str, url: &str, name: &str, journals: &Path) -> Child {
+pub(crate) fn start_as(
+    test: &str,
+    url: &str,
+    workers: usize,
+    name: &str,
+    journals: &Path,
+) -> Child {
     let program = std::env::current_exe().unwrap();
     let mut command = Command::new(program);
     command
         .args([test, "--exact", "--nocapture"])
-        .env(ORDERS, format!("{name} {} {url}", journals.display()))
+        .env(
+            ORDERS,
+            format!("{name} {} {workers} {url}", journals.display()),
+        )
         .stdin(Stdio::null())
         .stdout(Stdio::null());
     command.spawn().unwrap()
@@ -78,13 +94,23 @@ pub(crate) async fn work(orders: Orders) {
     let journal = Mutex::new(Journal::create(&orders.journal));
     let store = kvjob_any::open(&orders.url).await.unwrap();
     let jobs = KvStore::open(store.clone(), options()).await.unwrap();
+    let workers = (0..orders.workers).map(|number| {
+        let name = format!("{}-{number}", orders.name);
+        worker(&jobs, name, &journal)
+    });
+    join_all(workers).await;
+    jobs.stop().await.unwrap();
+    store.stop().await.unwrap();
+}
+
+async fn worker(jobs: &KvStore, name: String, journal: &Mutex<Journal>) {
     let mut activity = jobs.activity();
     loop {
         activity.mark_unchanged();
-        let claim = Claim::new(orders.name.clone()).max(AT_ONCE).lease(LEASE);
+        let claim = Claim::new(name.clone()).max(AT_ONCE).lease(LEASE);
         let claims = jobs.claim(claim).await.unwrap();
         if claims.jobs.is_empty() {
-            if nothing_is_left(&jobs).await {
+            if nothing_is_left(jobs).await {
                 break;
             }
             // No news is no news: the jobs of the dead come back by themselves.
@@ -98,18 +124,17 @@ pub(crate) async fn work(orders: Orders) {
             claims
                 .jobs
                 .iter()
-                .map(|claimed| one(&jobs, claimed, &journal)),
+                .map(|claimed| one(jobs, claimed, journal)),
         )
         .await;
     }
-    jobs.stop().await.unwrap();
-    store.stop().await.unwrap();
 }
 
 async fn one(jobs: &KvStore, claimed: &Claimed, journal: &Mutex<Journal>) {
     if SystemClock.random().is_multiple_of(SLOW) {
         sleep(LEASE + SKEW + POLL).await;
     }
+    journal.lock().unwrap().ending(&claimed.lease);
     match jobs.complete(&claimed.lease).await {
         Ok(()) => journal.lock().unwrap().completed(&claimed.lease),
         Err(Error::LeaseLost { .. }) => {}

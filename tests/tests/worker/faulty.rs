@@ -8,9 +8,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use kvjob::clock::Timestamp;
 use kvjob::job::{
-    Beat, Claim, Claims, Cursor, Enqueued, Error, Failure, Job, JobId, Lease, Level, LogLine,
-    LogQuery, LogStore, NewJob, Outcome, Page, QuarantineId, Quarantined, QuarantinedRecord, Query,
-    QueueStore, Released, Reschedule, Result, Selector, StateStore, Stats, Step, Store,
+    Beat, Claim, Claims, CronRecord, CronStore, Cursor, Ended, Enqueued, Error, Failure, Fired,
+    Job, JobId, LaneFilter, LaneSetting, LaneStatus, LaneStore, Lease, Level, LogLine, LogQuery,
+    LogStore, NewJob, Outcome, Page, Payload, QuarantineId, Quarantined, QuarantinedRecord, Query,
+    QueueStore, Rate, Released, Reschedule, Result, ResultStore, Selector, StateStore, Stats, Step,
+    Store,
 };
 use kvjob::kv::Health;
 use tokio::sync::{Semaphore, watch};
@@ -134,6 +136,11 @@ impl QueueStore for Faulty {
         self.call("complete", self.inner.complete(lease)).await
     }
 
+    async fn complete_with(&self, lease: &Lease, result: Payload) -> Result<()> {
+        self.call("complete", self.inner.complete_with(lease, result))
+            .await
+    }
+
     async fn fail(&self, lease: &Lease, failure: Failure) -> Result<Outcome> {
         self.call("fail", self.inner.fail(lease, failure)).await
     }
@@ -219,6 +226,33 @@ impl QueueStore for Faulty {
 }
 
 #[async_trait]
+impl LaneStore for Faulty {
+    async fn pause(&self, lanes: &LaneFilter) -> Result<bool> {
+        self.inner.pause(lanes).await
+    }
+
+    async fn resume(&self, lanes: &LaneFilter) -> Result<bool> {
+        self.inner.resume(lanes).await
+    }
+
+    async fn limit(&self, lanes: &LaneFilter, rate: Option<Rate>) -> Result<bool> {
+        self.inner.limit(lanes, rate).await
+    }
+
+    async fn lane_settings(
+        &self,
+        limit: usize,
+        cursor: Option<Cursor>,
+    ) -> Result<Page<LaneSetting>> {
+        self.inner.lane_settings(limit, cursor).await
+    }
+
+    async fn lanes(&self, limit: usize, cursor: Option<Cursor>) -> Result<Page<LaneStatus>> {
+        self.inner.lanes(limit, cursor).await
+    }
+}
+
+#[async_trait]
 impl StateStore for Faulty {
     async fn get(&self, id: JobId) -> Result<Option<Job>> {
         self.inner.get(id).await
@@ -259,6 +293,52 @@ impl LogStore for Faulty {
 
     async fn logs(&self, query: &LogQuery) -> Result<Page<LogLine>> {
         self.inner.logs(query).await
+    }
+}
+
+#[async_trait]
+impl ResultStore for Faulty {
+    async fn result(&self, id: JobId) -> Result<Option<Payload>> {
+        self.inner.result(id).await
+    }
+
+    async fn wait(&self, id: JobId, timeout: Duration) -> Result<Ended> {
+        self.inner.wait(id, timeout).await
+    }
+}
+
+#[async_trait]
+impl CronStore for Faulty {
+    async fn crons(&self, limit: usize, cursor: Option<Cursor>) -> Result<Page<CronRecord>> {
+        self.inner.crons(limit, cursor).await
+    }
+
+    async fn cron(&self, id: &str) -> Result<Option<CronRecord>> {
+        self.inner.cron(id).await
+    }
+
+    async fn keep_cron(&self, id: &str, definition: Option<String>) -> Result<(CronRecord, bool)> {
+        self.inner.keep_cron(id, definition).await
+    }
+
+    async fn fire_cron(&self, record: &CronRecord, slot: Timestamp, job: NewJob) -> Result<Fired> {
+        self.inner.fire_cron(record, slot, job).await
+    }
+
+    async fn pause_cron(&self, id: &str) -> Result<Option<CronRecord>> {
+        self.inner.pause_cron(id).await
+    }
+
+    async fn resume_cron(&self, id: &str) -> Result<Option<CronRecord>> {
+        self.inner.resume_cron(id).await
+    }
+
+    async fn remove_cron(&self, id: &str) -> Result<bool> {
+        self.inner.remove_cron(id).await
+    }
+
+    fn cron_changes(&self) -> watch::Receiver<u64> {
+        self.inner.cron_changes()
     }
 }
 

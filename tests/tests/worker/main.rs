@@ -9,14 +9,22 @@
 )]
 
 mod ends;
+mod events;
 mod faulty;
 mod interrupting;
+mod lanes;
 mod leases;
+mod metrics;
+mod misbehaving;
 mod once;
 mod options;
 mod outages;
+mod prefetch;
 mod recording;
+mod resizing;
+mod signals;
 mod stopping;
 mod support;
 mod taking;
 mod together;
+mod typed;

@@ -151,3 +151,40 @@ async fn a_run_that_is_dropped_leaves_no_handler_behind() {
     bench.settle().await;
     assert_eq!(gate.inside(), 0);
 }
+
+#[tokio::test]
+async fn after_the_shutdown_grace_the_tokens_fire_and_who_listens_gives_its_job_back() {
+    let bench = Bench::new().await;
+    let id = bench.add("task").await;
+    let handler = async |context: Context| {
+        context.cancelled().cancelled().await;
+        Outcome::Retry("I was disturbed".to_owned())
+    };
+    let builder = bench.worker().shutdown_grace(SECOND);
+    let mut runs = Runs::start(builder.handler("task", handler));
+    assert_eq!(runs.next().await, started(id, "task", 1));
+    runs.control.stop();
+    bench.settle().await;
+    assert_eq!(runs.happened(), []);
+    bench.pass(SECOND).await;
+    assert_eq!(runs.next().await, Event::GivenBack { id });
+    runs.ended().await.unwrap();
+    let job = bench.get(id).await;
+    assert_eq!((job.state, job.attempts), (State::Ready, 0));
+}
+
+#[tokio::test]
+async fn after_the_shutdown_grace_who_does_not_listen_goes_on_to_its_end() {
+    let bench = Bench::new().await;
+    let gate = Gate::new();
+    let id = bench.add("task").await;
+    let builder = bench.worker().shutdown_grace(SECOND);
+    let runs = Runs::start(builder.handler("task", gate.handler()));
+    bench.settle().await;
+    runs.control.stop();
+    bench.pass_slowly(LEASE * 2).await;
+    assert!(!runs.run.is_finished());
+    gate.open(1);
+    runs.ended().await.unwrap();
+    assert_eq!(bench.get(id).await.state, State::Completed);
+}

@@ -63,6 +63,7 @@ impl Bench {
             .clock(Arc::new(self.clock.clone()))
             .lease(LEASE)
             .poll(POLL)
+            .handle_signals(false)
     }
 
     pub(crate) async fn add(&self, task: &str) -> JobId {
@@ -125,14 +126,20 @@ impl Runs {
         }
     }
 
-    /// The next event, which must come without time moving on.
+    /// The next event of an attempt or an error, which must come without time moving on.
     pub(crate) async fn next(&mut self) -> Event {
-        within(self.events.recv()).await.unwrap()
+        loop {
+            let event = within(self.events.recv()).await.unwrap();
+            if !is_aside(&event) {
+                return event;
+            }
+        }
     }
 
-    /// What happened since.
+    /// What happened since to attempts, and errors.
     pub(crate) fn happened(&mut self) -> Vec<Event> {
-        std::iter::from_fn(|| self.events.try_recv().ok()).collect()
+        let events = std::iter::from_fn(|| self.events.try_recv().ok());
+        events.filter(|event| !is_aside(event)).collect()
     }
 
     pub(crate) async fn ended(self) -> Result<()> {
@@ -143,6 +150,26 @@ impl Runs {
         self.control.stop();
         self.ended().await.unwrap();
     }
+}
+
+/// Whether most tests are about something else: see `events.rs` for these.
+fn is_aside(event: &Event) -> bool {
+    use Event::{
+        ClaimEmpty, ClaimStarted, Claimed, Errored, Failed, Succeeded, WorkerStarted,
+        WorkerStopped, WorkerStopping,
+    };
+    matches!(
+        event,
+        WorkerStarted { .. }
+            | WorkerStopping { .. }
+            | WorkerStopped { .. }
+            | ClaimStarted { .. }
+            | Claimed { .. }
+            | ClaimEmpty
+            | Succeeded { .. }
+            | Errored { .. }
+            | Failed { .. }
+    )
 }
 
 /// Waits, but not for ever.

@@ -87,13 +87,17 @@ impl Intake {
 
     fn job(&self, keyed: &Keyed) -> NewJob {
         let line = &keyed.job;
-        NewJob::with_payload(line.task.clone(), line.payload.clone())
+        let job = NewJob::with_payload(line.task.clone(), line.payload.clone())
             .priority(line.priority)
             .run_at(line.run_at)
             .max_attempts(line.max_attempts.unwrap_or(self.max_attempts))
             .backoff(self.backoff.clone())
             .timeout(self.timeout)
-            .retained_key(keyed.key.clone())
+            .retained_key(keyed.key.clone());
+        match &line.queue {
+            Some(queue) => job.queue(queue),
+            None => job,
+        }
     }
 
     fn report(&self, number: u64, problem: &Problem, tracker: &mut Tracker, progress: &Progress) {

@@ -1,10 +1,16 @@
 //! The due jobs of several lanes, merged into the order in which they are to run.
+//!
+//! Lanes that are paused, or not selected, are known and never read; those whose limits let nothing
+//! go rest for this pass.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::super::super::keys::{KeySpace, Position, Waiting, behind};
 use super::super::super::plan::{Context, Effect, Known, Look, View};
 use super::super::super::{Lane, Result, Selector, header};
+use super::limits::{Limits, Under};
+use super::order::{Order, Rank};
+use crate::clock::Timestamp;
 use crate::kv::{Cursor, Key, Object, Scan};
 
 /// Lanes read at once (protocol rule 13).
@@ -18,7 +24,11 @@ const MOST_AHEAD: usize = 1024;
 
 /// What reading the lanes of these claims begins with, as far as it is known before: so that it is
 /// read in one trip with what else claims read.
-pub(super) fn first_scans(cx: &Context<'_>, wants: &[(&Selector, usize)]) -> Vec<Scan> {
+pub(super) fn first_scans(
+    cx: &Context<'_>,
+    view: &View<'_>,
+    wants: &[(&Selector, usize)],
+) -> Vec<Scan> {
     let mut scans = Vec::new();
     let mut add = |scan: Scan| {
         if !scans.contains(&scan) {
@@ -26,10 +36,12 @@ pub(super) fn first_scans(cx: &Context<'_>, wants: &[(&Selector, usize)]) -> Vec
         }
     };
     let mut looks = cx.look != Look::Not;
+    let limits = Limits::new(cx, view);
     for (selector, want) in wants {
-        let unread = cx.lanes.wanted(selector);
+        let mut unread = cx.lanes_for(selector);
+        unread.retain(|_, known| limits.allow(&limits.over(&known.lane)));
         looks |= unread.is_empty();
-        for prefix in best(&unread, MOST_LANES) {
+        for prefix in best(&Order::new(cx, selector), &unread, MOST_LANES) {
             add(lane_scan(&prefix, start_of(&prefix), page(cx, *want)));
         }
     }
@@ -68,13 +80,13 @@ fn lane_scan(lane: &Key, rest: Cursor, limit: usize) -> Scan {
 }
 
 /// The lanes with the best heads, best first.
-fn best(unread: &BTreeMap<Key, Known>, most: usize) -> Vec<Key> {
-    let mut order: Vec<(&Position, &Key)> = unread
+fn best(order: &Order, unread: &BTreeMap<Key, Known>, most: usize) -> Vec<Key> {
+    let mut ranks: Vec<(Rank<'_>, &Key)> = unread
         .iter()
-        .map(|(prefix, known)| (&known.head, prefix))
+        .map(|(prefix, known)| (order.rank(&known.lane, &known.head), prefix))
         .collect();
-    order.sort_unstable();
-    order
+    ranks.sort_unstable();
+    ranks
         .into_iter()
         .take(most)
         .map(|(_, prefix)| prefix.clone())
@@ -130,7 +142,11 @@ pub(super) struct Heads<'a> {
     selector: &'a Selector,
     /// Lanes that are known to have jobs, and not read yet.
     unread: BTreeMap<Key, Known>,
+    /// Lanes whose limits let nothing go.
+    resting: BTreeMap<Key, Known>,
     open: Vec<OpenLane>,
+    limits: Limits,
+    order: Order,
     /// The next jobs, in order, their headers loaded.
     queue: VecDeque<Object>,
     /// The jobs around the block that this process takes (rule 16).
@@ -145,9 +161,23 @@ pub(super) struct Heads<'a> {
 struct OpenLane {
     prefix: Key,
     lane: Lane,
+    under: Under,
     buffer: VecDeque<Object>,
     /// Behind what was read of it; `None` if that was all.
     rest: Option<Cursor>,
+}
+
+impl OpenLane {
+    /// Whether it has to be read on before its next job is known.
+    fn is_dry(&self, limits: &Limits) -> bool {
+        self.buffer.is_empty() && self.rest.is_some() && limits.allow(&self.under)
+    }
+
+    /// Its next job's position, if its limits let one go.
+    fn next(&self, limits: &Limits) -> Option<&[u8]> {
+        let first = self.buffer.front().filter(|_| limits.allow(&self.under))?;
+        Some(behind_prefix(&self.prefix, &first.key))
+    }
 }
 
 impl<'a> Heads<'a> {
@@ -159,9 +189,9 @@ impl<'a> Heads<'a> {
         want: usize,
         also: Vec<Key>,
     ) -> Result<Self> {
-        let mut unread = cx.lanes.wanted(selector);
+        let mut unread = cx.lanes_for(selector);
         for (prefix, lane, position) in view.readied() {
-            if selector.wants(lane) {
+            if cx.takes_from(selector, lane) {
                 let known = unread.entry(prefix.clone()).or_insert_with(|| Known {
                     lane: lane.clone(),
                     head: position.clone(),
@@ -174,7 +204,10 @@ impl<'a> Heads<'a> {
         let mut heads = Self {
             selector,
             unread,
+            resting: BTreeMap::new(),
             open: Vec::new(),
+            limits: Limits::new(cx, view),
+            order: Order::new(cx, selector),
             queue: VecDeque::new(),
             passed_by: VecDeque::new(),
             want: at_most(cx, want),
@@ -214,6 +247,50 @@ impl<'a> Heads<'a> {
         }
     }
 
+    /// A job that was handed out is taken.
+    pub(super) fn taken(&mut self, cx: &Context<'_>, view: &mut View<'_>, entry: &Object) {
+        let from = self.open_lane(entry);
+        let Some((lane, under)) = from.map(|lane| (lane.lane.clone(), lane.under.clone())) else {
+            return;
+        };
+        if self.order.has_turns() {
+            let tenant = lane.tenant.clone();
+            view.effect(Effect::Turn { tenant });
+        }
+        if !under.is_empty() {
+            self.limits.spend(&under, cx.monotonic);
+            let at = cx.monotonic;
+            view.effect(Effect::Spent { lane, at });
+        }
+    }
+
+    /// One that was handed out was none after all.
+    pub(super) fn skipped(&mut self, entry: &Object) {
+        let under = self.open_lane(entry).map(|lane| lane.under.clone());
+        self.limits.give_back(&under.unwrap_or_default());
+    }
+
+    /// When a limit lets the next job go, if one holds any back.
+    pub(super) fn limited_until(&self, cx: &Context<'_>) -> Option<Timestamp> {
+        let resting = self.resting.values();
+        let resting = resting.map(|known| self.limits.over(&known.lane));
+        let open = self.open.iter().filter(|lane| {
+            let has_more = !lane.buffer.is_empty() || lane.rest.is_some();
+            has_more && !self.limits.allow(&lane.under)
+        });
+        let held_back = resting.chain(open.map(|lane| lane.under.clone()));
+        held_back.map(|under| self.limits.next(&under, cx)).min()
+    }
+
+    /// The lane an entry was read from, where that matters.
+    fn open_lane(&self, entry: &Object) -> Option<&OpenLane> {
+        if self.limits.is_empty() && !self.order.has_turns() {
+            return None;
+        }
+        let mut open = self.open.iter();
+        open.find(|lane| entry.key.starts_with(&lane.prefix))
+    }
+
     /// Tells the process what was seen of the lanes.
     pub(super) fn remember(self, view: &mut View<'_>) {
         for OpenLane {
@@ -221,6 +298,7 @@ impl<'a> Heads<'a> {
             lane,
             buffer,
             rest,
+            ..
         } in self.open
         {
             let left = self.passed_by.iter().chain(&self.queue);
@@ -234,7 +312,7 @@ impl<'a> Heads<'a> {
                 .map(|key| position(&prefix, key));
             view.effect(Effect::Head { prefix, lane, head });
         }
-        for (prefix, Known { lane, head }) in self.unread {
+        for (prefix, Known { lane, head }) in self.unread.into_iter().chain(self.resting) {
             view.effect(Effect::Head {
                 prefix,
                 lane,
@@ -271,9 +349,11 @@ impl<'a> Heads<'a> {
         for entry in &self.queue {
             if let Ok(ready) = cx.keys.read_ready(&entry.key) {
                 wanted.push(cx.keys.job(ready.id));
-                if payload_stored(entry) {
+                let waiting: Waiting = header::decode_or_default(entry);
+                if waiting.payload_stored {
                     wanted.push(cx.keys.payload(ready.id));
                 }
+                wanted.extend(waiting.queue.map(|queue| cx.keys.queue(&queue)));
             }
         }
         view.load(&wanted).await
@@ -281,25 +361,29 @@ impl<'a> Heads<'a> {
 
     async fn merge(&mut self, cx: &Context<'_>, view: &mut View<'_>, most: usize) -> Result<()> {
         while self.queue.len() < most {
-            if self
-                .open
-                .iter()
-                .any(|lane| lane.buffer.is_empty() && lane.rest.is_some())
-            {
+            if self.open.iter().any(|lane| lane.is_dry(&self.limits)) {
                 self.read_on(cx, view).await?;
             }
             let best = self
                 .open
-                .iter_mut()
-                .filter_map(|lane| {
-                    let at = position(&lane.prefix, &lane.buffer.front()?.key);
-                    Some((at, lane))
+                .iter()
+                .enumerate()
+                .filter_map(|(number, lane)| {
+                    let at = lane.next(&self.limits)?;
+                    Some((self.order.rank(&lane.lane, at), number))
                 })
-                .min_by(|one, other| one.0.cmp(&other.0));
-            let bound = self.unread.values().map(|known| &known.head).min();
+                .min();
+            let unread = self.unread.values();
+            let bound = unread
+                .map(|known| self.order.rank(&known.lane, &known.head))
+                .min();
             match (best, bound) {
-                (Some((at, lane)), bound) if bound.is_none_or(|bound| at <= *bound) => {
-                    self.queue.extend(lane.buffer.pop_front());
+                (Some((at, number)), bound) if bound.is_none_or(|bound| at <= bound) => {
+                    if let Some(lane) = self.open.get_mut(number) {
+                        self.queue.extend(lane.buffer.pop_front());
+                        self.limits.reserve(&lane.under);
+                        self.order.had_turn(&lane.lane);
+                    }
                 }
                 (_, Some(_)) => {
                     if self.open.len() >= MOST_LANES && !self.queue.is_empty() {
@@ -317,15 +401,21 @@ impl<'a> Heads<'a> {
         Ok(())
     }
 
-    /// Opens the unread lanes with the best heads.
+    /// Opens the unread lanes with the best heads, as far as their limits let anything go.
     fn open_best(&mut self) {
         let room = MOST_LANES.saturating_sub(self.open.len()).max(1);
-        for prefix in best(&self.unread, room) {
-            if let Some(Known { lane, .. }) = self.unread.remove(&prefix) {
+        for prefix in best(&self.order, &self.unread, room) {
+            if let Some(known) = self.unread.remove(&prefix) {
+                let under = self.limits.over(&known.lane);
+                if !self.limits.allow(&under) {
+                    self.resting.insert(prefix, known);
+                    continue;
+                }
                 let rest = Some(start_of(&prefix));
                 self.open.push(OpenLane {
                     prefix,
-                    lane,
+                    lane: known.lane,
+                    under,
                     buffer: VecDeque::new(),
                     rest,
                 });
@@ -339,7 +429,7 @@ impl<'a> Heads<'a> {
         let mut lanes: Vec<&mut OpenLane> = self
             .open
             .iter_mut()
-            .filter(|lane| lane.buffer.is_empty() && lane.rest.is_some())
+            .filter(|lane| lane.is_dry(&self.limits))
             .collect();
         let scans = lanes
             .iter()
@@ -365,16 +455,21 @@ impl<'a> Heads<'a> {
                 prefix: prefix.clone(),
             });
             if let Some((prefix, known)) = objects.first().and_then(|it| read_first(cx.keys, it)) {
-                if self.selector.wants(&known.lane) {
-                    self.unread.entry(prefix).or_insert(known);
-                } else {
-                    let Known { lane, head } = known;
-                    let head = Some(head);
-                    view.effect(Effect::Head { prefix, lane, head });
-                }
+                self.found(cx, view, prefix, known);
             }
         }
         Ok(())
+    }
+
+    /// A lane has jobs. One that this claim does not take from is known to the next.
+    fn found(&mut self, cx: &Context<'_>, view: &mut View<'_>, prefix: Key, known: Known) {
+        if cx.takes_from(self.selector, &known.lane) {
+            self.unread.entry(prefix).or_insert(known);
+        } else if !cx.lanes.knows(&prefix) {
+            let Known { lane, head } = known;
+            let head = Some(head);
+            view.effect(Effect::Head { prefix, lane, head });
+        }
     }
 
     /// Finds lanes by skipping from each to the next, many at a time where lanes are known, at
@@ -408,8 +503,8 @@ impl<'a> Heads<'a> {
                     continue;
                 };
                 let is_open = self.open.iter().any(|lane| lane.prefix == prefix);
-                if !is_open && self.selector.wants(&known.lane) {
-                    self.unread.entry(prefix.clone()).or_insert(known);
+                if !is_open && !self.resting.contains_key(&prefix) {
+                    self.found(cx, view, prefix.clone(), known);
                 }
                 gaps.found(prefix);
             }
@@ -432,12 +527,10 @@ fn read_first(keys: &KeySpace, object: &Object) -> Option<(Key, Known)> {
 }
 
 fn position(prefix: &Key, key: &Key) -> Position {
-    key.as_bytes()
-        .strip_prefix(prefix.as_bytes())
-        .unwrap_or_default()
-        .into()
+    behind_prefix(prefix, key).into()
 }
 
-fn payload_stored(entry: &Object) -> bool {
-    header::decode_or_default::<Waiting>(entry).payload_stored
+fn behind_prefix<'k>(prefix: &Key, key: &'k Key) -> &'k [u8] {
+    let rest = key.as_bytes().strip_prefix(prefix.as_bytes());
+    rest.unwrap_or_default()
 }

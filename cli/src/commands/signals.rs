@@ -7,7 +7,6 @@ use kvjob::worker::Control;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::STOPPED;
-use super::progress::Progress;
 use crate::error::{Error, Result};
 
 /// Listens until the command ends.
@@ -36,7 +35,8 @@ impl Shared {
 }
 
 impl Signals {
-    pub(super) fn listen(progress: Progress) -> Result<Self> {
+    /// Tells with `note` what is done about each signal.
+    pub(super) fn listen(note: impl Fn(&str) + Send + Sync + 'static) -> Result<Self> {
         let cannot = |error| Error::caused("could not listen for signals", error);
         let mut interrupts = signal(SignalKind::interrupt()).map_err(cannot)?;
         let mut terminations = signal(SignalKind::terminate()).map_err(cannot)?;
@@ -52,10 +52,10 @@ impl Signals {
                     return;
                 }
                 match heard.came.fetch_add(1, Ordering::SeqCst) {
-                    0 => progress.note(
+                    0 => note(
                         "stopping: what runs is finished first; once more kills it and gives it back",
                     ),
-                    1 => progress.note("stopping now: what runs is killed and given back"),
+                    1 => note("stopping now: what runs is killed and given back"),
                     // Something hangs. The guard kills what runs, and the leases run out.
                     _ => std::process::exit(STOPPED.into()),
                 }
