@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kvjob::job::{
-    Claim, Damage, Ended, Error, Failure, JobId, KvStore, NewJob, Payload, Query, QueueStore as _,
+    Claim, Damage, Ended, Error, Failure, JobId, NewJob, Payload, Query, QueueStore as _,
     ResultStore as _, Retry, State, StateStore as _,
 };
 use kvjob_tests::{Fixture, Space, on_every_store, text, within};
