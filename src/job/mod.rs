@@ -39,6 +39,7 @@ mod stats;
 mod store;
 mod task;
 mod transition;
+mod unique;
 
 pub use backoff::Backoff;
 pub use check::{CheckEvent, Checked, Damage, Finding};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::header::{self, Header, MAX_REASON, Phase, StoredStep, shortened};
 use super::log::Level;
 use super::plan::{Context, Effect, View};
-use super::{Error, Job, JobId, Lease, Outcome, Result, State, ops, place, retention};
+use super::{Error, Job, JobId, Lease, Outcome, Result, State, place, retention, unique};
 use crate::clock::Timestamp;
 use crate::kv;
 
@@ -163,8 +163,8 @@ pub(crate) async fn end(
     }
     // A key is free again when its job is done, unless it was asked to be retained; one of a job
     // that failed stays taken, for the job may be retried.
-    if header.key.is_some() && ops::enqueue::kept_key(id, header).is_none() {
-        ops::enqueue::free_key(cx, view, id, header).await?;
+    if header.key.is_some() && unique::kept(id, header).is_none() {
+        unique::free(cx, view, id, header).await?;
     }
     step(cx, header, header.state(cx.now), why);
     write(cx, view, id, header)

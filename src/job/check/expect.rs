@@ -2,7 +2,7 @@
 
 use super::super::header::{self, Header, Phase};
 use super::super::keys::{KeySpace, Space, Waiting};
-use super::super::ops::enqueue::{self, Unique};
+use super::super::unique::{self, Unique};
 use super::super::{JobId, Result, place, retention};
 use crate::kv::Key;
 
@@ -28,7 +28,7 @@ pub(super) fn key(keys: &KeySpace, space: Space, id: JobId, header: &Header) -> 
             Some(keys.signal(&holder.incarnation, id))
         }
         Space::Unique => {
-            let unique = enqueue::kept_key(id, header)?;
+            let unique = unique::kept(id, header)?;
             Some(keys.unique(&unique.tenant, &unique.text))
         }
         Space::Payload => header.payload_key(keys, id),
@@ -62,7 +62,7 @@ pub(super) fn value(keys: &KeySpace, space: Space, id: JobId, header: &Header) -
         }
         Space::Ready | Space::Wait => place::ready_value(header),
         Space::Scheduled => place::scheduled_value(header),
-        Space::Unique => match enqueue::kept_key(id, header) {
+        Space::Unique => match unique::kept(id, header) {
             Some(unique) => header::encode::<Unique>(&unique),
             None => Ok(Vec::new()),
         },

@@ -4,9 +4,9 @@ use bytes::Bytes;
 
 use super::super::header::{Arguments, Header, Phase};
 use super::super::keys::Space;
-use super::super::ops::enqueue::{self, Unique};
 use super::super::plan::{View, WorkerRecord};
 use super::super::scheme::Scheme;
+use super::super::unique::{self, Unique};
 use super::super::{JobId, Result};
 use super::history::history;
 use super::{Damage, Fix, Named, Problem, Read, Rules, Verdict, expect, named, read};
@@ -347,7 +347,7 @@ impl Job<'_> {
 
     /// A job that has a key, and keeps it, is who the key's record names.
     async fn unique(&mut self, view: &mut View<'_>) -> Result<()> {
-        let Some(mine) = enqueue::kept_key(self.id, self.header) else {
+        let Some(mine) = unique::kept(self.id, self.header) else {
             return Ok(());
         };
         let key = self.rules.keys.unique(&mine.tenant, &mine.text);

@@ -250,7 +250,7 @@ async fn a_key_that_names_a_job_without_it_is_given_back() {
     let mine = b.add(job().key("k")).await;
     let other = b.add(job()).await;
     let key = b.keys.unique("", "k");
-    let value = super::super::ops::enqueue::Unique {
+    let value = super::super::unique::Unique {
         tenant: String::new(),
         text: "k".to_owned(),
         id: *other.as_bytes(),

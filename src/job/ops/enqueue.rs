@@ -4,16 +4,16 @@
 //! header it names, and compares both, so that no two of them can each find the key free.
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
 
 use super::super::header::{self, Arguments, Header, JobKey, MAX_INLINE, Phase, Recent};
 use super::super::keys::KeySpace;
 use super::super::plan::{Context, View};
 use super::super::retention::End;
 use super::super::transition::{self, Why};
+use super::super::unique::{self, Unique};
 use super::super::{Done, Enqueued, Error, JobId, KeyMode, NewJob, Result, State, place};
 use super::Operation;
-use crate::kv::{self, Key};
+use crate::kv::Key;
 
 /// What the history says of a job that a keyed add found.
 const FOUND: &str = "enqueued again under its key";
@@ -26,15 +26,6 @@ const SUPERSEDED: &str = "its key went to a new job";
 pub(in crate::job) struct Enqueue {
     pub(in crate::job) id: JobId,
     pub(in crate::job) job: NewJob,
-}
-
-/// What stands under a `unique` key: the job key in full, for its hash is in the key, and who
-/// has it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::job) struct Unique {
-    pub(in crate::job) tenant: String,
-    pub(in crate::job) text: String,
-    pub(in crate::job) id: [u8; 16],
 }
 
 impl Enqueue {
@@ -227,7 +218,7 @@ pub(in crate::job) async fn find(
     let id = JobId::from_bytes(unique.id);
     // If its job is gone, or does not have it any more, the key is free.
     let header = transition::read(cx, view, id).await?;
-    let header = header.filter(|header| kept_key(id, header).as_ref() == Some(&unique));
+    let header = header.filter(|header| unique::kept(id, header).as_ref() == Some(&unique));
     Ok(header.map(|header| (id, header)))
 }
 
@@ -250,42 +241,6 @@ pub(in crate::job) fn lose_key(
     transition::write(cx, view, id, header)
 }
 
-/// What stands under the key of a job that has one and keeps it: until it is done, or, if that
-/// was asked for, until it is removed.
-pub(in crate::job) fn kept_key(id: JobId, header: &Header) -> Option<Unique> {
-    let key = header.key.as_ref()?;
-    let kept = match header.phase {
-        Phase::Completed | Phase::Taken => key.retain,
-        Phase::Removed | Phase::Deleting => false,
-        _ => true,
-    };
-    kept.then(|| Unique {
-        tenant: header.lane.tenant.clone(),
-        text: key.text.clone(),
-        id: *id.as_bytes(),
-    })
-}
-
-/// Frees a job's key, if the key is still this job's.
-pub(in crate::job) async fn free_key(
-    cx: &Context<'_>,
-    view: &mut View<'_>,
-    id: JobId,
-    header: &Header,
-) -> Result<()> {
-    let Some(key) = &header.key else {
-        return Ok(());
-    };
-    let key = cx.keys.unique(&header.lane.tenant, &key.text);
-    if let Some(value) = view.get(&key).await? {
-        let unique: kv::Result<Unique> = header::decode(&key, &value);
-        if unique.is_ok_and(|unique| unique.id == *id.as_bytes()) {
-            view.replace(key, None);
-        }
-    }
-    Ok(())
-}
-
 /// Lets a job that comes back have its key again: `false` if it belongs to another job now.
 pub(in crate::job) async fn take_key(
     cx: &Context<'_>,
@@ -293,7 +248,7 @@ pub(in crate::job) async fn take_key(
     id: JobId,
     header: &Header,
 ) -> Result<bool> {
-    let Some(mine) = kept_key(id, header) else {
+    let Some(mine) = unique::kept(id, header) else {
         return Ok(true);
     };
     let key = cx.keys.unique(&mine.tenant, &mine.text);

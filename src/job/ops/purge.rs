@@ -12,8 +12,8 @@ use super::super::header::{Header, Phase};
 use super::super::keys::KeySpace;
 use super::super::plan::{Context, Effect, View};
 use super::super::transition::{self, Why};
-use super::super::{JobId, Result, State};
-use super::{Operation, enqueue};
+use super::super::{JobId, Result, State, unique};
+use super::Operation;
 use crate::clock::Timestamp;
 use crate::kv::{ErrorKind, Key, Scan};
 
@@ -160,7 +160,7 @@ async fn begin(cx: &Context<'_>, view: &mut View<'_>, id: JobId, header: &Header
         return Ok(());
     }
     transition::forget_end(cx, view, id, header);
-    enqueue::free_key(cx, view, id, header).await
+    unique::free(cx, view, id, header).await
 }
 
 /// Whether the job may have steps in chunks of their own.

@@ -6,9 +6,9 @@ use super::super::header::Phase;
 use super::super::keys::KeySpace;
 use super::super::plan::{Context, View};
 use super::super::transition::{self, Why};
-use super::super::{Job, Result, place};
+use super::super::{Job, Result, place, unique};
 use super::Operation;
-use super::enqueue::{find, free_key, lose_key};
+use super::enqueue::{find, lose_key};
 use crate::kv::Key;
 
 /// Removes the job that has this key, or takes the key from it if it runs. `None` if nobody has it.
@@ -31,7 +31,7 @@ impl Operation for RemoveJob {
             return Ok(None);
         };
         if header.phase == Phase::Running {
-            free_key(cx, view, id, &header).await?;
+            unique::free(cx, view, id, &header).await?;
             lose_key(cx, view, id, &mut header, "removed by its key while it ran")?;
         } else {
             if header.phase == Phase::Waiting {
