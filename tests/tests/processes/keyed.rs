@@ -39,14 +39,20 @@ fn on_postgres_keyed_adds_always_return_a_job_and_leave_one_waiting() {
 fn keyed_process() {
     if let Some(orders) = Orders::given() {
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(contend(orders.url()));
+        runtime.block_on(contend(&orders));
     }
 }
 
 fn one_waits_under_each_key(_server: &Server, url: &str) {
     let start = |number| {
         let name = format!("process-{number}");
-        process::start_as("keyed::keyed_process", url, &name, Path::new("none"))
+        process::start_as(
+            "keyed::keyed_process",
+            url,
+            CALLERS,
+            &name,
+            Path::new("none"),
+        )
     };
     let children: Vec<_> = (0..PROCESSES).map(start).collect();
     for mut child in children {
@@ -57,12 +63,12 @@ fn one_waits_under_each_key(_server: &Server, url: &str) {
     runtime.block_on(look(url));
 }
 
-async fn contend(url: &str) {
-    let store = kvjob_any::open(url).await.unwrap();
+async fn contend(orders: &Orders) {
+    let store = kvjob_any::open(orders.url()).await.unwrap();
     let jobs = KvStore::open(store.clone(), process::options())
         .await
         .unwrap();
-    join_all((0..CALLERS).map(|caller| call(&jobs, caller))).await;
+    join_all((0..orders.workers()).map(|caller| call(&jobs, caller))).await;
     jobs.stop().await.unwrap();
     store.stop().await.unwrap();
 }

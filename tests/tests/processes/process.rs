@@ -53,6 +53,11 @@ impl Orders {
         })
     }
 
+    /// How many workers it is to have.
+    pub(crate) fn workers(&self) -> usize {
+        self.workers
+    }
+
     /// Where the jobs are.
     pub(crate) fn url(&self) -> &str {
         &self.url

@@ -1,4 +1,5 @@
-//! What a worker promises, one test for each promise, on a store in memory under a manual clock.
+//! What a worker promises, one test for each promise, on a store in memory under a manual clock; and
+//! the chief ones on every store: see [`every_store`].
 
 // Tests may unwrap: a test that panics is a test that fails.
 #![allow(
@@ -10,6 +11,7 @@
 
 mod ends;
 mod events;
+mod every_store;
 mod faulty;
 mod interrupting;
 mod lanes;

@@ -136,6 +136,12 @@ impl Runs {
         }
     }
 
+    /// The next such event that has happened already.
+    pub(crate) fn try_next(&mut self) -> Option<Event> {
+        let mut events = std::iter::from_fn(|| self.events.try_recv().ok());
+        events.find(|event| !is_aside(event))
+    }
+
     /// What happened since to attempts, and errors.
     pub(crate) fn happened(&mut self) -> Vec<Event> {
         let events = std::iter::from_fn(|| self.events.try_recv().ok());
