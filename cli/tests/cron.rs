@@ -12,7 +12,7 @@ use serde_json::Value;
 #[test]
 fn a_schedule_is_kept_as_it_was_said() {
     let place = Place::new();
-    let args = "cron add nightly --task report --time-zone Europe/Zurich --fill 1d --jitter 1m --priority -3 --max-attempts 4 --key k --json --schedule";
+    let args = "cron add nightly --task report --time-zone Europe/Zurich --fill 1d --jitter 1m --priority -3 --max-attempts 4 --key k --key-mode preserve-run-at --queue q --json --schedule";
     let mut args: Vec<&str> = args.split(' ').collect();
     args.extend(["30 4 * * mon-fri", "--payload", r#"{"to":"ada"}"#]);
     let added = place.ok(&args).json();
@@ -23,6 +23,10 @@ fn a_schedule_is_kept_as_it_was_said() {
     assert_eq!(
         (&schedule["task"], &schedule["payload"]["to"]),
         (&"report".into(), &"ada".into())
+    );
+    assert_eq!(
+        (&schedule["key_mode"], &schedule["queue"]),
+        (&"preserve_run_at".into(), &"q".into())
     );
     assert_eq!(added["next"].as_array().unwrap().len(), 5);
     assert_eq!(place.ok(&["cron", "list", "--json"]).json(), added);
@@ -101,6 +105,10 @@ fn what_is_wrong_is_said_and_makes_no_store() {
             ],
             "--fill",
         ),
+        (
+            vec!["add", "x", "--every", "1m", "--key-mode", "replace"],
+            "--key",
+        ),
         (vec!["run", "--crontab", crontab], "line 3, column 3"),
         (vec!["run", "--crontab", "nowhere"], "nowhere"),
         (vec!["check", crontab], "line 3, column 3"),
@@ -150,8 +158,8 @@ fn it_adds_jobs_until_a_signal_stops_it() {
         lines.read_line(&mut line).unwrap();
         let added: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(
-            (&added["schedule"], &added["new"]),
-            (&"soon".into(), &Value::Bool(true))
+            (&added["schedule"], &added["new"], &added["done"]),
+            (&"soon".into(), &Value::Bool(true), &"inserted".into())
         );
         signal(child.id(), name);
         let answer = Answer::from(child);

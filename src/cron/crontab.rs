@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 
 use super::pattern::Pattern;
 use super::{Missed, Schedule, duration, pattern};
-use crate::job;
+use crate::job::{self, KeyMode};
 
 /// What is wrong in a crontab, and where: lines and columns are counted from 1, columns in
 /// characters.
@@ -75,11 +75,10 @@ impl From<CrontabError> for job::Error {
 /// | `id` | what the schedule is known by; the task where not said |
 /// | `fill` | make up for missed slots that are not older than this, such as `4w3d2h1m30s`; else they are skipped |
 /// | `max` | the most attempts of a job |
+/// | `queue` | the serial queue of its jobs: one of them runs at a time |
 /// | `priority` | lower runs first |
 /// | `jobKey` | the job key of its jobs |
-/// | `jobKeyMode` | what becomes of a job that has the key already: `unsafe_dedupe` |
-///
-/// `queue` and the other modes are known, and refused, for they are not supported yet.
+/// | `jobKeyMode` | what becomes of a job that has the key already: it stays with `unsafe_dedupe`, as where not said; it becomes that of the new slot with `replace`, and keeps its time with `preserve_run_at` |
 ///
 /// ```
 /// let schedules = kvjob::cron::parse("0 4 * * * report ?fill=1d {\"to\":\"ada\"}")?;
@@ -262,14 +261,11 @@ fn read_options(
             "priority" => schedule.priority(number(name, &value, at)?),
             "jobKey" => schedule.key(&*value),
             "jobKeyMode" => {
-                mode = Some(column);
-                key_mode(&value).map_err(|why| (at, why))?;
+                let said: KeyMode = value.parse().map_err(|error| (at, said(&error)))?;
+                mode = Some((column, said));
                 schedule
             }
-            "queue" => {
-                let message = "queue: serial queues are not supported yet".to_owned();
-                return Err((column, message));
-            }
+            "queue" => schedule.queue(&*value),
             _ => {
                 let message = format!(
                     "there is no option {name:?}; there are id, fill, max, queue, priority, jobKey and jobKeyMode"
@@ -280,8 +276,10 @@ fn read_options(
         check(&schedule, at)?;
         column += option.chars().count() + 1;
     }
-    if let (Some(column), false) = (mode, names.contains(&"jobKey")) {
-        return Err((column, "a jobKeyMode needs a jobKey".to_owned()));
+    // It may stand before the key.
+    if let Some((column, mode)) = mode {
+        schedule = schedule.key_mode(mode);
+        check(&schedule, column)?;
     }
     Ok((schedule, of_id))
 }
@@ -293,17 +291,6 @@ fn number<T: FromStr>(name: &str, value: &str, column: usize) -> Result<T, Wrong
             format!("{value:?} is no number that can be a {name}"),
         )
     })
-}
-
-/// The one mode that job keys have by now.
-fn key_mode(mode: &str) -> Result<(), String> {
-    match mode {
-        "unsafe_dedupe" => Ok(()),
-        "replace" | "preserve_run_at" => Err(format!("the mode {mode} is not supported yet")),
-        _ => Err(format!(
-            "there is no mode {mode:?}; there are replace, preserve_run_at and unsafe_dedupe"
-        )),
-    }
 }
 
 #[cfg(test)]
@@ -320,15 +307,15 @@ mod tests {
     #[test]
     fn a_line_says_all_there_is_to_say() {
         let text = "\u{feff}# what we do\n\n  # and when\r\n\
-            0 4 * * 1-5\treport ?id=nightly&fill=4w3d2h1m30s&max=3&priority=-5&jobKey=a%26b%20c&jobKeyMode=unsafe_dedupe {\"to\": \"ada\"}  \r\n\
+            0 4 * * 1-5\treport ?id=nightly&fill=4w3d2h1m30s&max=3&priority=-5&jobKey=a%26b%20c&jobKeyMode=preserve_run_at&queue=q%2F1 {\"to\": \"ada\"}  \r\n\
             */10 * * * * tidy\n\
             0 0 1 1 * new-year {}";
         assert_eq!(
             json(text),
             [
-                r#"{"id":"nightly","task":"report","when":{"cron":{"fields":"0 4 * * 1-5","time_zone":"UTC"}},"missed":{"all":"4w3d2h1m30s"},"jitter":"0s","payload":{"to":"ada"},"priority":-5,"max_attempts":3,"key":"a&b c"}"#,
-                r#"{"id":"tidy","task":"tidy","when":{"cron":{"fields":"*/10 * * * *","time_zone":"UTC"}},"missed":"skip","jitter":"0s","payload":{},"priority":0,"max_attempts":25,"key":null}"#,
-                r#"{"id":"new-year","task":"new-year","when":{"cron":{"fields":"0 0 1 1 *","time_zone":"UTC"}},"missed":"skip","jitter":"0s","payload":{},"priority":0,"max_attempts":25,"key":null}"#,
+                r#"{"id":"nightly","task":"report","when":{"cron":{"fields":"0 4 * * 1-5","time_zone":"UTC"}},"missed":{"all":"4w3d2h1m30s"},"jitter":"0s","payload":{"to":"ada"},"priority":-5,"max_attempts":3,"key":"a&b c","key_mode":"preserve_run_at","queue":"q/1"}"#,
+                r#"{"id":"tidy","task":"tidy","when":{"cron":{"fields":"*/10 * * * *","time_zone":"UTC"}},"missed":"skip","jitter":"0s","payload":{},"priority":0,"max_attempts":25,"key":null,"key_mode":null,"queue":null}"#,
+                r#"{"id":"new-year","task":"new-year","when":{"cron":{"fields":"0 0 1 1 *","time_zone":"UTC"}},"missed":"skip","jitter":"0s","payload":{},"priority":0,"max_attempts":25,"key":null,"key_mode":null,"queue":null}"#,
             ]
         );
     }
@@ -344,6 +331,14 @@ mod tests {
     fn one_task_may_have_several_lines_with_an_id_each() {
         let text = "0 4 * * * report\n0 5 * * * report ?id=late";
         assert_eq!(parse(text).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_mode_may_stand_before_its_key() {
+        let [schedule] = &json("0 0 * * * t ?jobKeyMode=replace&jobKey=k")[..] else {
+            panic!("one line is one schedule");
+        };
+        assert!(schedule.contains(r#""key":"k","key_mode":"replace""#));
     }
 
     #[test]
@@ -381,21 +376,15 @@ mod tests {
                 "0 0 * * * t ?jobKey=k&jobKeyMode=mad",
                 1,
                 34,
-                "no mode \"mad\"",
-            ),
-            (
-                "0 0 * * * t ?jobKey=k&jobKeyMode=replace",
-                1,
-                34,
-                "not supported yet",
+                "\"mad\" is no key mode",
             ),
             (
                 "0 0 * * * t ?jobKeyMode=unsafe_dedupe",
                 1,
                 14,
-                "needs a jobKey",
+                "without a job key",
             ),
-            ("0 0 * * * t ?queue=q", 1, 14, "not supported yet"),
+            ("0 0 * * * t ?queue=", 1, 20, "empty"),
             ("0 0 * * * é {\"ü\": x}", 1, 19, "JSON"),
             ("0 0 * * * t {\"a\": 1", 1, 19, "JSON"),
             ("0 0 * * * t {} {}", 1, 16, "JSON"),

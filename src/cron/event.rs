@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::job::JobId;
+use crate::job::{Done, JobId};
 
 /// What happened in a scheduler.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +34,8 @@ pub enum Event {
         slot: Timestamp,
         /// The job.
         job: JobId,
-        /// Whether the job is new; else the schedule's job key belonged to this one already.
-        is_new: bool,
+        /// What was done: a job that has the schedule's job key may have been there already.
+        done: Done,
         /// Whether the slot had been missed.
         backfilled: bool,
     },

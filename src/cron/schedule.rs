@@ -14,8 +14,8 @@ use super::slots::{Known, Slot};
 use super::when::When;
 use crate::clock::Timestamp;
 use crate::job::{
-    CronRecord, DEFAULT_MAX_ATTEMPTS, Error, MAX_CRON_ID, MAX_KEY, MAX_TASK, NewJob, Payload,
-    Result, check_text,
+    CronRecord, DEFAULT_MAX_ATTEMPTS, Error, KeyMode, MAX_CRON_ID, MAX_KEY, MAX_TASK, NewJob,
+    Payload, Result, check_queue, check_text,
 };
 
 /// The shortest interval.
@@ -68,6 +68,8 @@ pub struct Schedule {
     priority: i16,
     max_attempts: u32,
     key: Option<String>,
+    key_mode: Option<KeyMode>,
+    queue: Option<String>,
 }
 
 /// A schedule in JSON.
@@ -89,6 +91,11 @@ struct Definition {
     max_attempts: u32,
     #[serde(default)]
     key: Option<String>,
+    /// The name of a [`KeyMode`].
+    #[serde(default)]
+    key_mode: Option<String>,
+    #[serde(default)]
+    queue: Option<String>,
 }
 
 /// A [`When`] in JSON.
@@ -178,6 +185,8 @@ impl Schedule {
             priority: 0,
             max_attempts: DEFAULT_MAX_ATTEMPTS,
             key: None,
+            key_mode: None,
+            queue: None,
         }
     }
 
@@ -257,10 +266,26 @@ impl Schedule {
         self
     }
 
-    /// The [job key](NewJob::key) of its jobs: a slot adds no job while the last one still waits or
-    /// runs.
+    /// The [job key](NewJob::key) of its jobs. A slot whose key another job has is settled all the
+    /// same; what becomes of its job says the [mode](Self::key_mode). Where that is not said, the
+    /// slot adds none while the last one still waits or runs, or has failed for good.
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
+        self
+    }
+
+    /// What a slot does if another job has the [key](Self::key); [`KeyMode::UnsafeDedupe`] where
+    /// not said. With [`KeyMode::Replace`] a job that still waits becomes that of the new slot, and
+    /// is due then; with [`KeyMode::PreserveRunAt`] it has the payload of the new slot, and is due
+    /// when it was, unless it waits for a retry.
+    pub fn key_mode(mut self, mode: KeyMode) -> Self {
+        self.key_mode = Some(mode);
+        self
+    }
+
+    /// The [serial queue](NewJob::queue) of its jobs: one of the queue runs at a time.
+    pub fn queue(mut self, queue: impl Into<String>) -> Self {
+        self.queue = Some(queue.into());
         self
     }
 
@@ -332,6 +357,12 @@ impl Schedule {
         check_text("the id of a schedule", self.known_as(), 1, MAX_CRON_ID)?;
         if let Some(key) = &self.key {
             check_text("job key", key, 1, MAX_KEY)?;
+        } else if let Some(mode) = self.key_mode {
+            let message = format!("the mode {mode} says nothing without a job key: give it one");
+            return Err(Error::invalid("key-mode-without-key", message));
+        }
+        if let Some(queue) = &self.queue {
+            check_queue(queue)?;
         }
         if self.max_attempts == 0 {
             let message = "max_attempts must be at least 1";
@@ -359,8 +390,12 @@ impl Schedule {
             .run_at(slot.at.after(self.wait(slot.at)))
             .priority(self.priority)
             .max_attempts(self.max_attempts);
+        let job = match &self.queue {
+            Some(queue) => job.queue(queue),
+            None => job,
+        };
         Ok(match &self.key {
-            Some(key) => job.key(key),
+            Some(key) => job.key(key).key_mode(self.key_mode.unwrap_or_default()),
             None => job,
         })
     }
@@ -413,6 +448,8 @@ impl From<Schedule> for Definition {
             priority: schedule.priority,
             max_attempts: schedule.max_attempts,
             key: schedule.key,
+            key_mode: schedule.key_mode.map(|mode| mode.as_str().to_owned()),
+            queue: schedule.queue,
         }
     }
 }
@@ -437,6 +474,8 @@ impl TryFrom<Definition> for Schedule {
             priority: said.priority,
             max_attempts: said.max_attempts,
             key: said.key,
+            key_mode: said.key_mode.map(|mode| mode.parse()).transpose()?,
+            queue: said.queue,
             ..schedule
         };
         schedule.check()?;
@@ -519,6 +558,8 @@ mod tests {
                 .priority(3)
                 .max_attempts(2)
                 .key("k")
+                .key_mode(KeyMode::PreserveRunAt)
+                .queue("q")
                 .jitter(HOUR),
             Schedule::every("b", HOUR)
                 .unwrap()
@@ -570,6 +611,15 @@ mod tests {
         assert!(cron().max_attempts(0).check().is_err());
         assert!(cron().id("").check().is_err());
         assert!(cron().key("k".repeat(513)).check().is_err());
+        assert_eq!(
+            code(cron().key_mode(KeyMode::Replace).check().map(|()| cron())),
+            "key-mode-without-key"
+        );
+        let long = cron().queue("q".repeat(129)).check();
+        assert_eq!(code(long.map(|()| cron())), "queue-key-too-long");
+        let json = serde_json::to_string(&cron().key("k").key_mode(KeyMode::Replace)).unwrap();
+        let newer = json.replacen("\"replace\"", "\"merge\"", 1);
+        assert!(serde_json::from_str::<Schedule>(&newer).is_err());
         assert!(Schedule::at("t\n", Timestamp::MIN).check().is_err());
     }
 }

@@ -321,7 +321,7 @@ impl Scheduler {
                     id,
                     slot: slot.at,
                     job,
-                    is_new: enqueued.is_new,
+                    done: enqueued.done,
                     backfilled: slot.backfilled,
                 });
                 Ok(None)

@@ -55,12 +55,12 @@ pub use lane::{LaneFilter, LaneSetting, LaneStatus, Rate};
 pub use lease::{Beat, Claim, Claimed, Claims, Failure, Lease, Outcome, Retry, Selector};
 pub use log::{Level, LogLine};
 pub use model::{Job, Lane, State, Step};
-#[cfg(feature = "cron")]
-pub(crate) use new::check_text;
 pub use new::{
     DEFAULT_MAX_ATTEMPTS, MAX_FLAG, MAX_FLAGS, MAX_KEY, MAX_QUEUE, MAX_QUEUE_LIMIT, MAX_TASK,
     MAX_TENANT, NewJob,
 };
+#[cfg(feature = "cron")]
+pub(crate) use new::{check_queue, check_text};
 pub use payload::Payload;
 pub use quarantined::{
     ParseQuarantineIdError, QuarantineId, Quarantined, QuarantinedRecord, Released,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Subcommand, ValueEnum};
 use kvjob::clock::Timestamp;
+use kvjob::job::KeyMode;
 
 use crate::duration;
 
@@ -26,7 +27,7 @@ pub(crate) struct Cron {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Action {
-    Add(Add),
+    Add(Box<Add>),
     /// List the schedules in the store, with their last and next slots.
     #[command(after_help = "\
 Examples:
@@ -119,9 +120,16 @@ pub(crate) struct Add {
     #[arg(long, value_name = "N", default_value_t = kvjob::job::DEFAULT_MAX_ATTEMPTS)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_attempts: u32,
-    /// While a job has this key, a slot adds none.
+    /// The job key of its jobs: no two of them wait under one key.
     #[arg(long)]
     pub(crate) key: Option<String>,
+    /// What a slot does if a job has the key: it adds none; or the job becomes that of this slot,
+    /// and preserves its time unless it waits for a retry [default: unsafe-dedupe].
+    #[arg(long, value_name = "MODE", requires = "key", value_parser = super::key_modes())]
+    pub(crate) key_mode: Option<KeyMode>,
+    /// The serial queue of its jobs: one of the queue runs at a time, whoever runs them.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) queue: Option<String>,
 }
 
 /// What becomes of slots that were missed.
@@ -160,7 +168,7 @@ A line of a crontab: min hour date month dow task ?options {json payload}, as in
 Options: id, fill, max, queue, priority, jobKey, jobKeyMode.
 
 With --json each job that was added is a line of its own: {\"schedule\", \"slot\", \"job\", \"new\",
-\"backfilled\"}.
+\"done\", \"backfilled\"}, where \"done\" is inserted, replaced or unchanged.
 
 Ctrl-C (or SIGTERM) stops it. Exit status: 130 stopped by a signal; 2 a mistake in the arguments or
 the crontab, or the store failed.")]

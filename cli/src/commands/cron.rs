@@ -114,8 +114,16 @@ fn schedule(args: &Add) -> Result<Schedule> {
         .priority(args.priority)
         .max_attempts(args.max_attempts)
         .payload_json(&args.payload)?;
-    Ok(match &args.key {
+    let schedule = match &args.queue {
+        Some(queue) => schedule.queue(queue),
+        None => schedule,
+    };
+    let schedule = match &args.key {
         Some(key) => schedule.key(key),
+        None => schedule,
+    };
+    Ok(match args.key_mode {
+        Some(mode) => schedule.key_mode(mode),
         None => schedule,
     })
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `slots` | which slots get a job, and what it says |
 //! | `once` | that each slot has its job once, however many schedulers there are |
+//! | `keyed` | slots whose jobs have a job key or a serial queue |
 //! | `kept` | schedules that are kept in the store |
 //! | `running` | a scheduler that runs: when it wakes, what it tells, how it stops |
 
@@ -15,6 +16,7 @@
 )]
 
 mod kept;
+mod keyed;
 mod once;
 mod running;
 mod slots;

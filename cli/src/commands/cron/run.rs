@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use kvjob::clock::Timestamp;
 use kvjob::cron::{Control, Event, Schedule, Scheduler};
-use kvjob::job::JobId;
+use kvjob::job::{Done, JobId};
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::broadcast::{self, error::RecvError};
@@ -24,6 +24,7 @@ struct Added<'a> {
     slot: Timestamp,
     job: JobId,
     new: bool,
+    done: &'static str,
     backfilled: bool,
 }
 
@@ -121,7 +122,7 @@ fn one(global: &Global, event: &Event, out: &mut Out) -> Result<()> {
             id,
             slot,
             job,
-            is_new,
+            done,
             backfilled,
         } => {
             if global.json {
@@ -129,13 +130,19 @@ fn one(global: &Global, event: &Event, out: &mut Out) -> Result<()> {
                     schedule: id,
                     slot: *slot,
                     job: *job,
-                    new: *is_new,
+                    new: *done == Done::Inserted,
+                    done: done.as_str(),
                     backfilled: *backfilled,
                 })?;
             } else {
                 let late = if *backfilled { "  (missed before)" } else { "" };
+                let keyed = match done {
+                    Done::Replaced => "  (had the key, and was replaced)",
+                    Done::Unchanged => "  (has the key already)",
+                    _ => "",
+                };
                 let slot = seconds(*slot);
-                out.line(&format!("{slot}  {job}  {}{late}", cut(id, 60)))?;
+                out.line(&format!("{slot}  {job}  {}{late}{keyed}", cut(id, 60)))?;
             }
             out.flush()?;
         }
