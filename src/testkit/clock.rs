@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::{oneshot, watch};
 
+use super::runtime::Sleeping;
 use crate::clock::{Clock, Timestamp};
 
 /// Time and chance in a test's hand: time moves by [`advance`](Self::advance) alone, and the
@@ -45,7 +46,14 @@ struct State {
     monotonic: Duration,
     chance: u64,
     next_id: u64,
-    asleep: BTreeMap<(Duration, u64), oneshot::Sender<()>>,
+    asleep: BTreeMap<(Duration, u64), Sleeper>,
+}
+
+#[derive(Debug)]
+struct Sleeper {
+    waker: oneshot::Sender<()>,
+    /// Known to the runtime whose handler it is, as long as it sleeps.
+    _sleeping: Option<Sleeping>,
 }
 
 impl ManualClock {
@@ -81,7 +89,7 @@ impl ManualClock {
                 break;
             }
             // Fails only where the sleeper was dropped just now.
-            let _ = earliest.remove().send(());
+            let _ = earliest.remove().waker.send(());
         }
         self.0.count(&state);
     }
@@ -148,7 +156,11 @@ impl Clock for ManualClock {
             }
             let key = (deadline, state.next_id);
             state.next_id += 1;
-            state.asleep.insert(key, waker);
+            let sleeper = Sleeper {
+                waker,
+                _sleeping: Sleeping::begin(),
+            };
+            state.asleep.insert(key, sleeper);
             self.0.count(&state);
             Asleep {
                 clock: &self.0,

@@ -1,5 +1,8 @@
 //! For those who write an adapter or test their handlers: the [`mod@conformance`] suite, the
-//! [`model`] test and a [`ManualClock`]. No store lives here, and no test of the library itself.
+//! [`model`] test, a [`ManualClock`], and a [`Runtime`] that runs handlers and schedules under one.
+//! No store lives here, and no test of the library itself.
+//!
+//! Handlers are tested with a [`Runtime`]; what follows is for adapters.
 //!
 //! # Proving an adapter
 //!
@@ -42,6 +45,7 @@ pub mod conformance;
 mod factory;
 pub mod model;
 mod place;
+mod runtime;
 #[doc(hidden)]
 pub mod wrapped;
 
@@ -50,3 +54,4 @@ pub use crate::__kvjob_conformance as conformance;
 pub use clock::ManualClock;
 pub use factory::Factory;
 pub use place::Place;
+pub use runtime::{Ran, Runtime, RuntimeBuilder};

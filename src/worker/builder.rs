@@ -53,6 +53,7 @@ pub struct Builder {
     concurrency: usize,
     lease: Duration,
     poll: Duration,
+    idle_poll: Option<Duration>,
     grace: Duration,
     shutdown_grace: Duration,
     max_store_errors: Option<u32>,
@@ -77,6 +78,7 @@ impl Builder {
             concurrency: 1,
             lease: Claim::DEFAULT_LEASE,
             poll: Duration::from_secs(2),
+            idle_poll: None,
             grace: Duration::from_secs(5),
             shutdown_grace: Duration::from_secs(30),
             max_store_errors: None,
@@ -127,6 +129,14 @@ impl Builder {
     /// Jobs enqueued through the same store, and scheduled jobs, do not wait for it.
     pub fn poll(mut self, poll: Duration) -> Self {
         self.poll = poll;
+        self
+    }
+
+    /// How often to look for jobs, where that is not the [poll](Self::poll): for a store that tells
+    /// of all of them.
+    #[cfg(feature = "testkit")]
+    pub(crate) fn idle_poll(mut self, poll: Duration) -> Self {
+        self.idle_poll = Some(poll);
         self
     }
 
@@ -322,6 +332,7 @@ impl Builder {
                 concurrency: watch::Sender::new(self.concurrency),
                 lease: self.lease,
                 poll: self.poll,
+                idle_poll: self.idle_poll.unwrap_or(self.poll),
                 grace: self.grace,
                 shutdown_grace: self.shutdown_grace,
                 max_store_errors: self.max_store_errors,

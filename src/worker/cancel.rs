@@ -21,6 +21,7 @@ pub(super) async fn listen(shared: &Shared) -> Infallible {
         while shared.leases.earliest().is_some() {
             let soon = last.saturating_add(shared.poll / SOONER);
             tokio::select! {
+                biased;
                 () = clock.sleep_until(last.saturating_add(shared.poll)) => {}
                 () = changed(&mut activity) => clock.sleep_until(soon).await,
             }

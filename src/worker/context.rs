@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::shared::Shared;
+use crate::clock::Clock;
 use crate::job::{self, Job, Jobs, Level};
 
 /// How long a report of progress stands before another is written.
@@ -101,6 +102,19 @@ impl Context {
     /// The store the job came from: to enqueue others, or to look something up.
     pub fn store(&self) -> &Arc<dyn job::Store> {
         &self.0.shared.store
+    }
+
+    /// The clock the worker goes by: the system's, or a test's.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.0.shared.clock
+    }
+
+    /// Waits by the worker's [clock](Self::clock). A handler that waits so, and not for a time of
+    /// the system, can be tested without waiting.
+    pub async fn sleep(&self, duration: Duration) {
+        let clock = self.clock();
+        let deadline = clock.monotonic().saturating_add(duration);
+        clock.sleep_until(deadline).await;
     }
 
     /// Fires when the handler should stop: its job was canceled, timed out, or is no longer its

@@ -86,6 +86,7 @@ pub(super) async fn record(
         }
         let pause = shared.clock.monotonic() + shared.backoff(failures);
         tokio::select! {
+            biased;
             () = shared.clock.sleep_until(pause) => {}
             // The lease is lost, or the worker is to leave.
             _ = held.stronger_than(held.why()) => {}

@@ -37,10 +37,12 @@ pub(super) async fn run(shared: Arc<Shared>, until: Until) -> Result<()> {
     let mut work = Loop::new(shared.clone(), until);
     let result = async {
         tokio::select! {
-            result = work.run() => result,
+            // However much work there is, it does not keep these from their turn.
+            biased;
             never = heartbeat::keep(&shared) => match never {},
             never = cancel::listen(&shared) => match never {},
             never = signals::listen(&shared) => match never {},
+            result = work.run() => result,
         }
     }
     .instrument(span)
@@ -127,7 +129,10 @@ impl Loop {
             }
             let wake = may_claim.then_some(self.next);
             let listen = may_claim && self.failures == 0;
+            // What is due is seen to in a fixed order, so that a test's run is the same each time.
+            // Nobody starves: all of it is looked at above, in every round.
             tokio::select! {
+                biased;
                 Some(ended) = self.tasks.join_next() => {
                     self.ended(ended);
                     while let Some(ended) = self.tasks.try_join_next() {
@@ -148,7 +153,11 @@ impl Loop {
                     self.shared.leases.raise_all(Why::Stopping);
                 }
                 _ = stop.changed() => {}
-                _ = concurrency.changed() => {}
+                _ = concurrency.changed() => {
+                    if self.failures == 0 {
+                        self.next = Duration::ZERO;
+                    }
+                }
             }
         }
     }
@@ -303,7 +312,7 @@ impl Loop {
     fn when_due(&self, next_due: Option<Timestamp>) -> Duration {
         let shared = &self.shared;
         let due = next_due.map(|due| due.since(shared.clock.now()).max(OVERDUE));
-        let wait = due.unwrap_or(shared.poll).min(shared.poll);
+        let wait = due.unwrap_or(shared.idle_poll).min(shared.idle_poll);
         shared.clock.monotonic().saturating_add(wait)
     }
 }

@@ -25,7 +25,10 @@ pub(super) struct Shared {
     pub(super) name: String,
     pub(super) concurrency: watch::Sender<usize>,
     pub(super) lease: Duration,
+    /// How often to look for cancellations.
     pub(super) poll: Duration,
+    /// How often to look for jobs.
+    pub(super) idle_poll: Duration,
     pub(super) grace: Duration,
     pub(super) shutdown_grace: Duration,
     /// How often in a row the store may fail to answer a claim.

@@ -121,8 +121,9 @@ impl Planner {
                 let clock = Arc::clone(&self.clock);
                 let deadline = *deadline.get_or_insert_with(|| clock.monotonic() + LINGER);
                 tokio::select! {
-                    request = self.requests.recv() => request,
+                    biased;
                     () = clock.sleep_until(deadline) => break,
+                    request = self.requests.recv() => request,
                 }
             };
             match request {
