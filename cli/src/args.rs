@@ -9,7 +9,10 @@ use std::time::Duration;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Parser, Subcommand};
 use kvjob::clock::Timestamp;
-use kvjob::job::{Cursor, JobId, KeyMode, LaneFilter, QuarantineId, Query, Rate, Retention, State};
+use kvjob::job::{
+    Cursor, JobId, KeyMode, LaneFilter, MAX_QUEUE_LIMIT, QuarantineId, Query, Rate, Retention,
+    State,
+};
 
 use crate::{duration, rate};
 
@@ -177,11 +180,14 @@ impl Run {
 Examples:
   kvjob work --exec ./do-it.sh -j 8
   kvjob work --exec ./send-mail.sh --task send-mail --task send-sms
+  kvjob work --exec ./do-it.sh --tenant acme
+  kvjob work --exec ./do-it.sh --crontab jobs.crontab
   kvjob work --exec ./do-it.sh --keep-completed 7d --json >> work.jsonl
 
 With --json each event is a line of its own: {\"event\": \"started\" or \"ended\" or \"given_back\" or
-\"lease_lost\", \"id\", \"task\", \"attempt\", \"state\", \"error\", \"seconds\"}; the last line is the
-summary: {\"event\": \"stopped\", ...}.
+\"lease_lost\", \"id\", \"task\", \"attempt\", \"state\", \"error\", \"seconds\"}; with --crontab also
+{\"event\": \"scheduled\", \"schedule\", \"slot\", \"job\", \"new\", \"done\", \"backfilled\"}; the last line is
+the summary: {\"event\": \"stopped\", ...}.
 
 Exit status: 0 stopped, and all that ran is finished; 2 a mistake in the arguments, or the store
 failed; 130 stopped at once, and what ran is given back.")]
@@ -195,6 +201,16 @@ pub(crate) struct Work {
     /// Only jobs of this task; may be given several times [default: of all].
     #[arg(long)]
     pub(crate) task: Vec<String>,
+    /// Only jobs of this tenant; '' for those without one [default: of all].
+    #[arg(long)]
+    pub(crate) tenant: Option<String>,
+    /// Also add the jobs of schedules as their slots come: those of this file, see `kvjob cron run`,
+    /// and those kept in the store.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) crontab: Option<PathBuf>,
+    /// The time zone of the crontab [default: UTC].
+    #[arg(long, value_name = "ZONE", requires = "crontab")]
+    pub(crate) time_zone: Option<String>,
     /// Remove jobs this long after they completed, at once for 0s [default: keep them].
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub(crate) keep_completed: Option<Duration>,
@@ -598,10 +614,13 @@ pub(crate) struct Resume {
     pub(crate) which: WhichLanes,
 }
 
-/// Let only so many jobs of a task, or of a tenant, begin in some time.
+/// Let only so many jobs of a task, or of a tenant, begin in some time; or of a serial queue run at
+/// a time.
 ///
-/// One after the other at even intervals, and with --burst after a quiet time that many at once. Each
-/// process that runs jobs keeps to the limit for itself.
+/// With --rate one after the other at even intervals, and with --burst after a quiet time that many
+/// at once. Each process that runs jobs keeps to the rate for itself.
+///
+/// With --concurrency so many of a queue, in all processes together; what runs goes on.
 #[derive(Debug, clap::Args)]
 #[command(group = ArgGroup::new("to").required(true), after_help = "\
 Examples:
@@ -609,11 +628,17 @@ Examples:
   kvjob limit send-mail --rate 100/min --burst 20
   kvjob limit --tenant acme --rate 1/5s
   kvjob limit send-mail --none
+  kvjob limit --queue printers --concurrency 3
+  kvjob limit --queue printers --none                   one at a time again
 
-With --json: {\"lanes\", \"changed\"}.")]
+With --json: {\"lanes\", \"changed\"}, or of a queue {\"queue\", \"tenant\", \"concurrency\", \"changed\"}.")]
 pub(crate) struct Limit {
     #[command(flatten)]
     pub(crate) which: WhichLanes,
+    /// Jobs with this queue key, of the tenant or of none.
+    #[arg(long, group = "lanes", value_name = "KEY")]
+    #[arg(conflicts_with_all = ["task", "flags", "all", "rate"])]
+    pub(crate) queue: Option<String>,
     /// How many jobs in what time.
     #[arg(long, group = "to", value_parser = rate::parse)]
     pub(crate) rate: Option<Rate>,
@@ -621,7 +646,12 @@ pub(crate) struct Limit {
     #[arg(long, value_name = "N", requires = "rate", conflicts_with = "none")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) burst: Option<u32>,
-    /// No limit any more.
+    /// How many jobs of the queue run at a time [default: 1].
+    #[arg(long, group = "to", value_name = "N", requires = "queue")]
+    #[arg(conflicts_with_all = ["task", "flags", "all"])]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_QUEUE_LIMIT)))]
+    pub(crate) concurrency: Option<u32>,
+    /// No limit any more; of a queue one at a time.
     #[arg(long, group = "to")]
     pub(crate) none: bool,
 }

@@ -96,6 +96,36 @@ fn lanes_shows_what_waits_and_what_is_set() {
 }
 
 #[test]
+fn as_many_jobs_of_a_queue_run_at_a_time_as_its_limit_says() {
+    let place = Place::new();
+    let limited = |args: &[&str]| place.ok(&[&["limit", "--queue", "q"], args].concat());
+    place.ok(&["enqueue", "first", "--queue", "q"]);
+    let answer = limited(&["--concurrency", "2"]);
+    assert_eq!(answer.out, "limited to 2 at a time: queue q\n");
+    let again = limited(&["--concurrency", "2"]);
+    assert_eq!(again.out, "");
+    assert!(again.err.contains("already limited to 2"), "{again:?}");
+    // Each waits for the other: only two at a time get by.
+    place.ok(&["enqueue", "second", "--queue", "q"]);
+    let exec = r#"touch "$KVJOB_TASK"; n=0; while [ ! -e first ] || [ ! -e second ]; do
+        n=$((n+1)); [ $n -lt 3000 ] || exit 1; sleep 0.01; done"#;
+    let line = r#"{"task":"third","payload":null,"max_attempts":1}"#;
+    let answer = place.fed(&["run", "-", "-j", "3", "--exec", exec], line);
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+
+    let told = limited(&["--none", "--json"]).json();
+    assert_eq!(
+        told,
+        json!({"queue": "q", "tenant": "", "concurrency": 1, "changed": true})
+    );
+    let of_tenant = limited(&["--tenant", "acme", "--concurrency", "3"]);
+    assert_eq!(
+        of_tenant.out,
+        "limited to 3 at a time: queue q of tenant acme\n"
+    );
+}
+
+#[test]
 fn stats_shows_what_is_paused() {
     let place = furnished();
     place.ok(&["pause", "mail", "--flags", ""]);
@@ -135,6 +165,13 @@ fn a_rate_or_a_choice_that_cannot_be_is_refused() {
         (&["limit", "mail", "--rate", "1/s", "--burst", "0"], "0"),
         (&["limit", "mail", "--none", "--burst", "2"], "--burst"),
         (&["pause", ""], "must not be empty"),
+        (&["limit", "--queue", "q"], "--concurrency"),
+        (&["limit", "--queue", "q", "--concurrency", "0"], "0"),
+        (&["limit", "--queue", "q", "--concurrency", "1025"], "1025"),
+        (&["limit", "--queue", "q", "--rate", "1/s"], "--rate"),
+        (&["limit", "mail", "--queue", "q", "--none"], "--queue"),
+        (&["limit", "mail", "--concurrency", "2"], "--concurrency"),
+        (&["limit", "--queue", "", "--none"], "must not be empty"),
     ] {
         let answer = place.kvjob(args);
         assert_eq!(answer.code, Some(2), "{args:?}: {answer:?}");

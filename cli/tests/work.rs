@@ -110,6 +110,78 @@ fn only_the_named_tasks_are_worked_off_and_failures_are_told() {
 }
 
 #[test]
+fn with_a_crontab_the_jobs_of_schedules_are_added_and_worked_off() {
+    let place = Place::new();
+    place.ok(&["cron", "add", "soon", "--in", "1s"]);
+    place.write("jobs.crontab", "0 0 1 1 * yearly\n");
+    fs::write(place.path("go"), "").unwrap();
+    let child = work(&place, &["--json", "--crontab", "jobs.crontab"]);
+    wait_for("the job to be done", || {
+        let jobs = place.jobs();
+        let first = jobs.first()?;
+        (first["state"] == "completed").then_some(())
+    });
+    // What the crontab brings along can be paused, as anything the scheduler knows.
+    let paused = place.ok(&["cron", "pause", "yearly", "--json"]).json();
+    assert_eq!(paused["paused"], true);
+    signal(child.id(), "TERM");
+    let answer = Answer::from(child);
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    let events = answer.lines();
+    let added = events.iter().find(|it| it["event"] == "scheduled").unwrap();
+    assert_eq!(
+        (&added["schedule"], &added["done"]),
+        (&"soon".into(), &"inserted".into())
+    );
+    assert_eq!(added["job"], place.job("soon")["id"]);
+    let last = events.last().unwrap();
+    assert_eq!(
+        (&last["scheduled"], &last["completed"]),
+        (&1.into(), &1.into())
+    );
+}
+
+#[test]
+fn a_crontab_that_is_wrong_is_refused_with_line_and_column_and_makes_no_store() {
+    let place = Place::new();
+    place.write(
+        "bad.crontab",
+        "# fine\n0 4 * * * report\n0 4 * * * late ?max=0\n",
+    );
+    for (args, says) in [
+        (&["--crontab", "bad.crontab"][..], "line 3, column 21"),
+        (&["--crontab", "nowhere"], "nowhere"),
+        (&["--time-zone", "Europe/Zurich"], "--crontab"),
+    ] {
+        let args = [&["work", "--exec", "true"], args].concat();
+        let answer = place.kvjob(&args);
+        assert_eq!(answer.code, Some(2), "{args:?}: {answer:?}");
+        assert!(answer.err.contains(says), "{args:?}: {answer:?}");
+    }
+    assert!(!place.path("kvjob.redb").exists());
+}
+
+#[test]
+fn only_the_jobs_of_the_named_tenant_are_worked_off() {
+    let place = Place::new();
+    fs::write(place.path("go"), "").unwrap();
+    for (tenant, others, done) in [("acme", "free", "acme"), ("", "other", "free")] {
+        place.ok(&["enqueue", "acme", "--tenant", "acme"]);
+        place.ok(&["enqueue", "other", "--tenant", "other"]);
+        place.ok(&["enqueue", "free"]);
+        let child = work(&place, &["--tenant", tenant]);
+        wait_for("the job to be done", || {
+            (place.job(done)["state"] == "completed").then_some(())
+        });
+        signal(child.id(), "INT");
+        assert_eq!(Answer::from(child).code, Some(0));
+        assert_eq!(place.job(others)["state"], "ready");
+        place.ok(&["cancel", "--all"]);
+        place.ok(&["purge", "--all"]);
+    }
+}
+
+#[test]
 fn one_process_works_a_file_off_and_a_second_hears_who_does() {
     let place = Place::new();
     let child = work(&place, &[]);

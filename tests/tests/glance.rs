@@ -6,6 +6,7 @@ use kvjob_tests::{Fixture, on_every_store, text};
 
 on_every_store![
     a_glance_counts_what_waits_runs_and_ended_badly_by_task,
+    a_glance_counts_what_waits_in_serial_queues,
     a_glance_counts_no_more_than_it_was_told_to_and_says_so,
     what_another_job_store_does_is_seen,
 ];
@@ -59,6 +60,23 @@ async fn a_glance_counts_what_waits_runs_and_ended_badly_by_task(f: Fixture) {
     let glance = f.jobs.glance(10).await.unwrap();
     assert_eq!(number(&glance, "a", State::Ready), 1);
     assert_eq!(number(&glance, "a", State::Scheduled), 0);
+}
+
+async fn a_glance_counts_what_waits_in_serial_queues(f: Fixture) {
+    for queue in ["p", "q"] {
+        let jobs: Vec<NewJob> = (0..4).map(|_| text(queue, "").queue(queue)).collect();
+        f.jobs.enqueue_many(jobs).await.unwrap();
+    }
+    assert_eq!(f.claim(10).await.len(), 2);
+    let glance = f.jobs.glance(6).await.unwrap();
+    for task in ["p", "q"] {
+        assert_eq!(number(&glance, task, State::Running), 1);
+        assert_eq!(number(&glance, task, State::Ready), 3, "{glance:?}");
+    }
+    assert!(glance.cut.is_empty(), "{glance:?}");
+    let cut = f.jobs.glance(5).await.unwrap();
+    assert_eq!(cut.states()[&State::Ready], 5);
+    assert_eq!(cut.cut, [State::Ready].into());
 }
 
 async fn a_glance_counts_no_more_than_it_was_told_to_and_says_so(f: Fixture) {

@@ -152,9 +152,8 @@ pub(crate) struct Ids {
 
 /// Add the jobs of all schedules as their slots come, until it is stopped.
 ///
-/// It runs no jobs: that is for workers. On a store of one process nobody else can be at the store
-/// meanwhile, so have the scheduler in the program of the workers there (`kvjob::cron` of the
-/// library).
+/// It runs no jobs: that is for workers. On a store that one process alone may have open, start
+/// `kvjob work` first and this beside it; or `kvjob work --crontab`, which does both.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

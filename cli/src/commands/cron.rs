@@ -1,6 +1,7 @@
 //! `kvjob cron`: schedules that add jobs.
 
 mod run;
+mod told;
 
 use std::io::Read as _;
 use std::path::Path;
@@ -18,6 +19,7 @@ use crate::args::cron::{self as args, Action, Add, Crontab};
 use crate::error::{Error, Result};
 use crate::output::{self, Out, cut, seconds};
 use crate::store::{Missing, Opened};
+pub(super) use told::{Added, trouble};
 
 /// How many schedules are asked for at once.
 const PAGE: usize = 100;
@@ -238,7 +240,7 @@ fn code(all: bool) -> ExitCode {
 }
 
 /// The schedules of a file, in a zone.
-fn read(file: &Path, zone: Option<&str>) -> Result<Vec<Schedule>> {
+pub(super) fn read(file: &Path, zone: Option<&str>) -> Result<Vec<Schedule>> {
     let name = file.display();
     let cannot = |error| Error::caused(format!("could not read the crontab {name}"), error);
     let text = if file == Path::new("-") {

@@ -1,10 +1,12 @@
-//! What a worker tells, for the commands that have one.
+//! What a worker tells, and a scheduler beside it, for the commands that have one.
 
 use kvjob::worker::Event;
 use tokio::sync::{broadcast, mpsc};
 
-/// Takes the worker's events as they come, so that none is missed while their reader is busy.
-pub(super) fn follow(mut events: broadcast::Receiver<Event>) -> mpsc::UnboundedReceiver<Event> {
+/// Takes events as they come, so that none is missed while their reader is busy.
+pub(super) fn follow<T: Clone + Send + 'static>(
+    mut events: broadcast::Receiver<T>,
+) -> mpsc::UnboundedReceiver<T> {
     let (to, from) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         loop {

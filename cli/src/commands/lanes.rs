@@ -23,6 +23,14 @@ struct Changed<'a> {
 }
 
 #[derive(Serialize)]
+struct ChangedQueue<'a> {
+    queue: &'a str,
+    tenant: &'a str,
+    concurrency: u32,
+    changed: bool,
+}
+
+#[derive(Serialize)]
 struct Overview {
     settings: Vec<LaneSetting>,
     lanes: Vec<LaneStatus>,
@@ -64,6 +72,10 @@ pub(super) async fn resume(global: &Global, which: &WhichLanes) -> Result<ExitCo
 }
 
 pub(super) async fn limit(global: &Global, args: &Limit) -> Result<ExitCode> {
+    if let Some(queue) = &args.queue {
+        let tenant = args.which.tenant.as_deref().unwrap_or_default();
+        return limit_queue(global, queue, tenant, args.concurrency.unwrap_or(1)).await;
+    }
     let lanes = args.which.filter();
     let rate = args.rate.map(|rate| match args.burst {
         Some(burst) => rate.burst(burst),
@@ -80,6 +92,41 @@ pub(super) async fn limit(global: &Global, args: &Limit) -> Result<ExitCode> {
         output::note(&format!("already {done}: {}", describe(&lanes)));
     }
     answer(global, &lanes, changed, &done)
+}
+
+/// Sets how many jobs of a serial queue run at a time.
+async fn limit_queue(
+    global: &Global,
+    queue: &str,
+    tenant: &str,
+    concurrency: u32,
+) -> Result<ExitCode> {
+    let store = Opened::open(global, Missing::Refuse).await?;
+    let limited = store.kv().limit_queue(tenant, queue, concurrency).await;
+    store.close().await?;
+    let changed = limited?;
+    let of = match tenant {
+        "" => String::new(),
+        tenant => format!(" of tenant {}", printable(tenant, false)),
+    };
+    let done = format!("limited to {concurrency} at a time");
+    let queue_of = format!("queue {}{of}", printable(queue, false));
+    let mut out = Out::new();
+    if global.json {
+        out.json_line(&ChangedQueue {
+            queue,
+            tenant,
+            concurrency,
+            changed,
+        })?;
+    } else if changed {
+        out.line(&format!("{done}: {queue_of}"))?;
+    }
+    out.flush()?;
+    if !changed {
+        output::note(&format!("already {done}: {queue_of}"));
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn answer(global: &Global, lanes: &LaneFilter, changed: bool, done: &str) -> Result<ExitCode> {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use kvjob::worker::Control;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use super::STOPPED;
 use crate::error::{Error, Result};
@@ -17,6 +18,8 @@ pub(super) struct Signals {
 #[derive(Default)]
 struct Shared {
     came: AtomicU32,
+    /// At the first one.
+    stopping: CancellationToken,
     control: Mutex<Option<Control>>,
 }
 
@@ -59,6 +62,7 @@ impl Signals {
                     // Something hangs. The guard kills what runs, and the leases run out.
                     _ => std::process::exit(STOPPED.into()),
                 }
+                heard.stopping.cancel();
                 heard.pass_on();
             }
         });
@@ -75,6 +79,11 @@ impl Signals {
         *place = Some(control.clone());
         drop(place);
         self.shared.pass_on();
+    }
+
+    /// Cancelled by the first signal.
+    pub(super) fn stopping(&self) -> CancellationToken {
+        self.shared.stopping.clone()
     }
 
     /// Whether a signal came.

@@ -1,4 +1,7 @@
-//! `kvjob work`: works off a store with a command, until it is stopped.
+//! `kvjob work`: works off a store with a command, until it is stopped, and if it is to, adds the
+//! jobs of [schedules](schedules).
+
+mod schedules;
 
 use std::collections::HashSet;
 use std::process::ExitCode;
@@ -6,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use kvjob::cron::Schedule;
 use kvjob::job::{JobId, State};
 use kvjob::worker::{Context, Event, Handler as _, Worker};
 use serde::Serialize;
@@ -13,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::STOPPED;
+use super::cron::{self, Added};
 use super::events::{follow, trouble};
 use super::signals::Signals;
 use crate::args::{Global, Work};
@@ -20,18 +25,23 @@ use crate::error::{Error, Result};
 use crate::exec::{Exec, Guard};
 use crate::output::{self, Out, count, cut, lasting};
 use crate::store::{Missing, Opened};
+use schedules::Schedules;
 
 /// How often the queue is looked at, and how many jobs of it are counted.
 const LOOK: Duration = Duration::from_secs(1);
 const MOST_COUNTED: usize = 1000;
 
 pub(super) async fn run(global: &Global, args: &Work) -> Result<ExitCode> {
+    // Before a store is made: a crontab that is wrong needs none.
+    let crontab = args.crontab.as_ref();
+    let crontab = crontab.map(|file| cron::read(file, args.time_zone.as_deref()));
+    let crontab = crontab.transpose()?;
     let line = Line::new();
     let telling = line.clone();
     // From here on a signal stops in good order, also while the store opens.
     let signals = Signals::listen(move |text| telling.note(text))?;
     let store = Opened::hold(global, Missing::Create, args.retention()).await?;
-    let worked = work(global, args, &store, &signals, &line).await;
+    let worked = work(global, args, crontab, &store, &signals, &line).await;
     line.bar.finish_and_clear();
     let closed = store.close().await;
     let done = worked?;
@@ -52,6 +62,7 @@ pub(super) async fn run(global: &Global, args: &Work) -> Result<ExitCode> {
 async fn work(
     global: &Global,
     args: &Work,
+    crontab: Option<Vec<Schedule>>,
     store: &Opened,
     signals: &Signals,
     line: &Line,
@@ -79,8 +90,17 @@ async fn work(
     if args.task.is_empty() {
         builder = builder.fallback(handler());
     }
+    if let Some(tenant) = &args.tenant {
+        builder = builder.tenant(tenant);
+    }
     let worker = builder.build()?;
-    signals.stops(&worker.control());
+    let control = worker.control();
+    let mut schedules = match crontab {
+        Some(crontab) => Some(Schedules::start(crontab, store, signals)?),
+        None => None,
+    };
+    let mut scheduling = schedules.is_some();
+    signals.stops(&control);
     let mut events = follow(worker.events());
     let mut worker = tokio::spawn(worker.run());
     let mut done = Done::default();
@@ -90,6 +110,15 @@ async fn work(
     let ended = loop {
         tokio::select! {
             Some(event) = events.recv() => done.take(global, line, event)?,
+            event = next(&mut schedules), if scheduling => {
+                scheduling = event.is_some();
+                if let Some(event) = event {
+                    done.take_of_schedules(global, line, &event)?;
+                } else {
+                    // By a signal, or because it could not go on: it is told at the end why.
+                    control.stop();
+                }
+            }
             _ = look.tick(), if !line.bar.is_hidden() => line.look(store).await,
             ended = &mut worker => break ended,
         }
@@ -97,9 +126,22 @@ async fn work(
     };
     // What it told last is still on its way.
     drain(global, line, &mut done, &mut events).await?;
+    let mut planned = Ok(());
+    if let Some(schedules) = schedules {
+        let (left, ended) = schedules.end().await;
+        for event in left {
+            done.take_of_schedules(global, line, &event)?;
+        }
+        planned = ended;
+    }
     done.seconds = begun.elapsed().as_secs_f64();
     ended.map_err(|error| Error::caused("the worker died", error))??;
+    planned?;
     Ok(done)
+}
+
+async fn next(schedules: &mut Option<Schedules>) -> Option<kvjob::cron::Event> {
+    schedules.as_mut()?.next().await
 }
 
 async fn drain(
@@ -125,6 +167,8 @@ struct Done {
     retried: u64,
     given_back: u64,
     lost: u64,
+    /// Slots that this process settled.
+    scheduled: u64,
     seconds: f64,
     #[serde(skip)]
     running: HashSet<JobId>,
@@ -156,6 +200,7 @@ enum Told<'a> {
     LeaseLost {
         id: JobId,
     },
+    Scheduled(Added<'a>),
     Stopped(&'a Done),
 }
 
@@ -212,6 +257,26 @@ impl Done {
         Ok(())
     }
 
+    fn take_of_schedules(
+        &mut self,
+        global: &Global,
+        line: &Line,
+        event: &kvjob::cron::Event,
+    ) -> Result<()> {
+        if let Some(trouble) = cron::trouble(event) {
+            line.note(&trouble);
+        }
+        if let Some(added) = Added::by(event) {
+            self.scheduled += 1;
+            if global.json {
+                let mut out = Out::new();
+                out.json_line(&Told::Scheduled(added))?;
+                out.flush()?;
+            }
+        }
+        Ok(())
+    }
+
     fn print(&self, out: &mut Out) -> Result<()> {
         let ended = self.completed + self.failed + self.canceled;
         let mut text = format!(
@@ -225,6 +290,7 @@ impl Done {
             (self.retried, "to be tried again"),
             (self.given_back, "given back"),
             (self.lost, "lost to another worker"),
+            (self.scheduled, "added by schedules"),
         ] {
             if number > 0 {
                 text = format!("{text}, {number} {what}");

@@ -7,7 +7,7 @@ use futures::stream::BoxStream;
 
 use super::KvStore;
 use crate::job::header::{self, Header, Phase};
-use crate::job::keys::Waiting;
+use crate::job::keys::{Space, Waiting};
 use crate::job::plan::WorkerRecord;
 use crate::job::{Glance, Result, Seen, State};
 use crate::kv::{Event, Key, Object, Scan};
@@ -17,8 +17,8 @@ const PAGE: usize = 256;
 
 impl KvStore {
     /// How many jobs wait, run and ended badly, by task: of each of these at most the `most` first
-    /// ones are counted, so that it costs the same however large the store is. What completed is
-    /// not counted.
+    /// ones are counted, and of those that wait in serial queues as many again, so that it costs
+    /// the same however large the store is. What completed is not counted.
     ///
     /// # Errors
     /// What the store says.
@@ -30,6 +30,13 @@ impl KvStore {
         for object in &ready {
             if let Ok(ready) = keys.read_ready(&object.key) {
                 glance.count(&ready.task, State::Ready);
+            }
+        }
+        glance.cut(more, [State::Ready]);
+        let (waiting, more) = self.first(keys.prefix(Space::Wait), most, true).await?;
+        for object in &waiting {
+            if let Ok(wait) = keys.read_wait(&object.key) {
+                glance.count(&wait.task, State::Ready);
             }
         }
         glance.cut(more, [State::Ready]);

@@ -57,7 +57,7 @@ impl KvStore {
     /// How many jobs of a [serial queue](NewJob::queue) may run at a time, from now on: between 1,
     /// as where this was not said, and [`MAX_QUEUE_LIMIT`]. It is stored with the queue, and
     /// holds whichever process claims. Where more run than a lower limit allows, they go on, and
-    /// no other begins before there is room.
+    /// no other begins before there is room. Says whether it was another before.
     ///
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
@@ -75,7 +75,7 @@ impl KvStore {
     /// # Errors
     /// `queue-limit` for a limit that is none, `queue-key-too-long` and what else a name can be
     /// refused for, or what the store says.
-    pub async fn limit_queue(&self, tenant: &str, queue: &str, limit: u32) -> Result<()> {
+    pub async fn limit_queue(&self, tenant: &str, queue: &str, limit: u32) -> Result<bool> {
         check_text("tenant", tenant, 0, MAX_TENANT)?;
         check_queue(queue)?;
         if !(1..=MAX_QUEUE_LIMIT).contains(&limit) {

@@ -25,16 +25,21 @@ impl LimitQueue {
 
 #[async_trait]
 impl Operation for LimitQueue {
-    type Output = ();
+    /// Whether it was another before.
+    type Output = bool;
 
     fn reads(&self, keys: &KeySpace) -> Vec<Key> {
         vec![keys.queue(&self.hash())]
     }
 
-    async fn plan(&self, cx: &Context<'_>, view: &mut View<'_>) -> Result<()> {
+    async fn plan(&self, cx: &Context<'_>, view: &mut View<'_>) -> Result<bool> {
         let mut queue = Queue::open(cx, view, self.hash()).await?;
         queue.name(&self.tenant, &self.queue);
+        if queue.record().limit() == self.limit {
+            return Ok(false);
+        }
         queue.limit(self.limit);
-        queue.close(cx, view).await
+        queue.close(cx, view).await?;
+        Ok(true)
     }
 }

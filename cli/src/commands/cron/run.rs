@@ -2,31 +2,18 @@
 
 use std::process::ExitCode;
 
-use kvjob::clock::Timestamp;
 use kvjob::cron::{Control, Event, Schedule, Scheduler};
-use kvjob::job::{Done, JobId};
-use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::task::JoinHandle;
 
 use super::super::STOPPED;
+use super::told::{Added, trouble};
 use crate::args::Global;
 use crate::args::cron::Run;
 use crate::error::{Error, Result};
-use crate::output::{self, Out, cut, seconds};
+use crate::output::{self, Out};
 use crate::store::{Missing, Opened};
-
-/// A job that was added, in JSON.
-#[derive(Serialize)]
-struct Added<'a> {
-    schedule: &'a str,
-    slot: Timestamp,
-    job: JobId,
-    new: bool,
-    done: &'static str,
-    backfilled: bool,
-}
 
 /// Ctrl-C and SIGTERM.
 struct Signals {
@@ -117,57 +104,20 @@ async fn tell(global: &Global, mut events: broadcast::Receiver<Event>) -> Result
 }
 
 fn one(global: &Global, event: &Event, out: &mut Out) -> Result<()> {
-    match event {
-        Event::Scheduled {
-            id,
-            slot,
-            job,
-            done,
-            backfilled,
-        } => {
-            if global.json {
-                out.json_line(&Added {
-                    schedule: id,
-                    slot: *slot,
-                    job: *job,
-                    new: *done == Done::Inserted,
-                    done: done.as_str(),
-                    backfilled: *backfilled,
-                })?;
-            } else {
-                let late = if *backfilled { "  (missed before)" } else { "" };
-                let keyed = match done {
-                    Done::Replaced => "  (had the key, and was replaced)",
-                    Done::Unchanged => "  (has the key already)",
-                    _ => "",
-                };
-                let slot = seconds(*slot);
-                out.line(&format!("{slot}  {job}  {}{late}{keyed}", cut(id, 60)))?;
-            }
-            out.flush()?;
+    if let Some(added) = Added::by(event) {
+        if global.json {
+            out.json_line(&added)?;
+        } else {
+            out.line(&added.line())?;
         }
-        Event::Started { schedules } => {
-            output::note(&format!(
-                "{} at work",
-                output::count(*schedules as u64, "schedule")
-            ));
-        }
-        Event::Premature { id, settled } => output::note(&format!(
-            "the clock stands before {}, up to where {} has had its slots: no jobs until then",
-            seconds(*settled),
-            cut(id, 60)
-        )),
-        Event::Overdue { id, slot, by } => output::note(&format!(
-            "the slot {} of {} is {} late",
-            seconds(*slot),
-            cut(id, 60),
-            output::lasting(*by)
-        )),
-        Event::Failed { id, error } => output::note(&match id {
-            Some(id) => format!("{}: {error}", cut(id, 60)),
-            None => error.clone(),
-        }),
-        _ => {}
+        out.flush()?;
+    }
+    if let Some(trouble) = trouble(event) {
+        output::note(&trouble);
+    }
+    if let Event::Started { schedules } = event {
+        let schedules = output::count(*schedules as u64, "schedule");
+        output::note(&format!("{schedules} at work"));
     }
     Ok(())
 }
