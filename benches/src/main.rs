@@ -5,6 +5,8 @@
 
 mod depth;
 mod life;
+#[cfg(feature = "servers")]
+mod other;
 mod pickup;
 mod raw;
 mod rivals;
@@ -29,7 +31,7 @@ pub(crate) struct Options {
     /// Jobs of one round with many callers; a single caller gets a tenth.
     #[arg(long, default_value_t = 20_000)]
     jobs: usize,
-    /// Rounds of which the median counts.
+    /// Rounds of which the median counts; with none, only pickups and idle workers are measured.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// When a change is on disk: immediate, interval:100ms, memory.
@@ -53,6 +55,10 @@ pub(crate) struct Options {
     /// One JSON object a line instead of tables.
     #[arg(long)]
     json: bool,
+    /// For this program alone, which starts itself as another process.
+    #[cfg(feature = "servers")]
+    #[arg(long, hide = true)]
+    enqueue_at: Option<String>,
 }
 
 /// Jobs a second of kvjob and of the raw engine.
@@ -81,6 +87,19 @@ fn main() -> Result<()> {
 }
 
 async fn run(options: &Options) -> Result<()> {
+    #[cfg(feature = "servers")]
+    if let Some(url) = &options.enqueue_at {
+        return other::enqueue_when_told(url).await;
+    }
+    if options.rounds > 0 {
+        throughput(options).await?;
+        depth::run(options).await?;
+        rivals::run(options).await?;
+    }
+    pickup::run(options).await
+}
+
+async fn throughput(options: &Options) -> Result<()> {
     let shape = Shape::measure().await?;
     if !options.json {
         println!(
@@ -124,9 +143,7 @@ async fn run(options: &Options) -> Result<()> {
             }
         }
     }
-    depth::run(options).await?;
-    rivals::run(options).await?;
-    pickup::run(options).await
+    Ok(())
 }
 
 /// kvjob and the raw engine in turns.
@@ -141,7 +158,7 @@ async fn compare(
         _ => options.jobs,
     };
     let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..options.rounds.max(1) {
+    for _ in 0..options.rounds {
         let our = life::round(backend, options.durability, callers, jobs).await?;
         let durability = options.durability;
         let batch = callers.at_once();

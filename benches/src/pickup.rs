@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kvjob::clock::Timestamp;
-use kvjob::job::{self, KvStore, NewJob, QueueStore as _};
-use kvjob::worker::Worker;
+use kvjob::job::{KvStore, NewJob, QueueStore as _};
+use kvjob::worker::{Event, Worker};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::mpsc;
 
+#[cfg(feature = "servers")]
+use crate::other::Other;
 use crate::stores::Backend;
 use crate::{Options, Result, life};
 
@@ -25,10 +27,15 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
             );
         }
         for backend in options.backends.iter().copied() {
-            pick_up(options, backend, false).await?;
-            if backend.is_served() {
-                pick_up(options, backend, true).await?;
+            let (store, home) = backend.open(options.durability).await?;
+            pick_up(options, backend, store.clone(), Enqueuer::Itself(store)).await?;
+            #[cfg(feature = "servers")]
+            if let Some(other) = home.url().map(Other::start).transpose()? {
+                let store = backend.store(&home, options.durability).await?;
+                let store = KvStore::open(store, kvjob::job::Options::default()).await?;
+                pick_up(options, backend, store, Enqueuer::Another(Box::new(other))).await?;
             }
+            drop(home);
         }
     }
     if options.idle > 0 {
@@ -42,43 +49,72 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// One job after the other. The other store stands for another process.
-async fn pick_up(options: &Options, backend: Backend, by_other: bool) -> Result<()> {
-    let (store, home) = backend.open(options.durability).await?;
-    let client = if by_other {
-        let below = backend.store(&home, options.durability).await?;
-        KvStore::open(below, job::Options::default()).await?
-    } else {
-        store.clone()
-    };
+/// Who enqueues, in which process.
+enum Enqueuer {
+    Itself(KvStore),
+    #[cfg(feature = "servers")]
+    Another(Box<Other>),
+}
+
+impl Enqueuer {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Itself(_) => "itself",
+            #[cfg(feature = "servers")]
+            Self::Another(_) => "another",
+        }
+    }
+
+    /// Enqueues a job, and says when that was acknowledged: see [`now`].
+    async fn enqueue(&mut self, number: usize) -> Result<f64> {
+        match self {
+            Self::Itself(store) => {
+                store.enqueue(life::job(number)?).await?;
+                Ok(now())
+            }
+            #[cfg(feature = "servers")]
+            Self::Another(process) => process.enqueue().await,
+        }
+    }
+}
+
+/// One job after the other.
+async fn pick_up(
+    options: &Options,
+    backend: Backend,
+    store: KvStore,
+    mut by: Enqueuer,
+) -> Result<()> {
     let (tells, mut begins) = mpsc::unbounded_channel();
     let worker = Worker::builder(Arc::new(store)).handle_signals(false);
     let worker = worker.handler("send-mail", move |_| {
-        let sent = tells.send(Instant::now());
+        let sent = tells.send(now());
         async move { sent.map_err(|_| "nobody listens") }
     });
     let worker = worker.build()?;
     let control = worker.control();
     let mut events = worker.events();
     let run = tokio::spawn(worker.run());
+    while events.recv().await? != Event::ClaimEmpty {}
     let mut micros = Vec::with_capacity(options.pickups);
     // The first one finds everything cold.
     for number in 0..=options.pickups {
-        client.enqueue(life::job(number)?).await?;
-        let stored = Instant::now();
+        let stored = by.enqueue(number).await?;
         let begin = begins.recv().await.ok_or("the worker has ended")?;
         if number > 0 {
-            micros.push(begin.saturating_duration_since(stored).as_secs_f64() * 1e6);
+            // Where the worker was faster than the answer: at once.
+            micros.push((begin - stored).max(0.0));
         }
         // Until it waits again.
-        while events.recv().await? != kvjob::worker::Event::ClaimEmpty {}
+        while !matches!(events.recv().await?, Event::Ended { .. }) {}
+        while events.recv().await? != Event::ClaimEmpty {}
     }
     control.stop();
     run.await??;
     micros.sort_by(f64::total_cmp);
     let at = |part: usize| micros.get(micros.len() * part / 100).copied();
     let (p50, p99) = (at(50).unwrap_or(f64::NAN), at(99).unwrap_or(f64::NAN));
-    let by = if by_other { "another" } else { "itself" };
+    let by = by.name();
     if options.json {
         println!(
             "{}",
@@ -111,7 +147,7 @@ async fn idle(options: &Options, backend: Backend) -> Result<()> {
     let control = worker.control();
     let mut events = worker.events();
     let run = tokio::spawn(worker.run());
-    while events.recv().await? != kvjob::worker::Event::ClaimEmpty {}
+    while events.recv().await? != Event::ClaimEmpty {}
     drop(events);
     let before = cpu_seconds();
     let begin = Instant::now();
@@ -130,6 +166,12 @@ async fn idle(options: &Options, backend: Backend) -> Result<()> {
         println!("{:<8} {per_minute:>10.3}", backend.name());
     }
     Ok(())
+}
+
+/// The time in microseconds, of a clock that all processes of a machine share.
+pub(crate) fn now() -> f64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec as f64 * 1e6 + now.tv_nsec as f64 / 1e3
 }
 
 /// What this process has used of all processors.
