@@ -125,7 +125,7 @@ pub(crate) struct Add {
     pub(crate) key: Option<String>,
     /// What a slot does if a job has the key: it adds none; or the job becomes that of this slot,
     /// and preserves its time unless it waits for a retry [default: unsafe-dedupe].
-    #[arg(long, value_name = "MODE", requires = "key", value_parser = super::key_modes())]
+    #[arg(long, value_name = "MODE", requires = "key", value_parser = super::jobs::key_modes())]
     pub(crate) key_mode: Option<KeyMode>,
     /// The serial queue of its jobs: one of the queue runs at a time, whoever runs them.
     #[arg(long, value_name = "KEY")]
