@@ -47,13 +47,29 @@ use crate::clock::Timestamp;
 /// jobs.add("ada@example.org").await?;
 /// # Ok(()) }
 /// ```
+///
+/// Jobs that are added from inside a [handler](crate::worker::Context::jobs) stand in the same
+/// distributed trace as its own job, unless they say where they stand.
 #[derive(Clone)]
-pub struct Jobs(Arc<dyn Store>);
+pub struct Jobs {
+    store: Arc<dyn Store>,
+    /// Of whom jobs have it that have none.
+    traceparent: Option<String>,
+}
 
 impl Jobs {
     /// Adds jobs to this store.
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self(store)
+        Self {
+            store,
+            traceparent: None,
+        }
+    }
+
+    /// The same, for jobs of this distributed trace.
+    pub(crate) fn within_trace(mut self, traceparent: Option<String>) -> Self {
+        self.traceparent = traceparent;
+        self
     }
 
     /// A job with this payload, of the task its type is pinned to. It is stored when this is
@@ -61,8 +77,18 @@ impl Jobs {
     #[allow(clippy::needless_pass_by_value)] // It is made for this, and used nowhere else.
     pub fn add<T: Task>(&self, task: T) -> Add {
         Add {
-            store: Arc::clone(&self.0),
-            job: NewJob::of(&task),
+            store: Arc::clone(&self.store),
+            job: NewJob::of(&task).map(|job| job.traceparent(self.traceparent.clone())),
+        }
+    }
+
+    /// The same for a job whose task is known by name.
+    pub fn add_job(&self, job: NewJob) -> Add {
+        let traceparent = job.traceparent.clone();
+        let traceparent = traceparent.or_else(|| self.traceparent.clone());
+        Add {
+            store: Arc::clone(&self.store),
+            job: Ok(job.traceparent(traceparent)),
         }
     }
 }
@@ -71,13 +97,16 @@ impl Deref for Jobs {
     type Target = dyn Store;
 
     fn deref(&self) -> &Self::Target {
-        &*self.0
+        &*self.store
     }
 }
 
 impl fmt::Debug for Jobs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Jobs").field(&self.0).finish()
+        f.debug_struct("Jobs")
+            .field("store", &self.store)
+            .field("traceparent", &self.traceparent)
+            .finish()
     }
 }
 

@@ -16,6 +16,7 @@ use crate::clock::Timestamp;
 pub struct Claim {
     pub(crate) worker: String,
     pub(crate) max: usize,
+    pub(crate) ahead: usize,
     pub(crate) lease: Duration,
     pub(crate) selector: Selector,
 }
@@ -36,6 +37,8 @@ pub struct Selector {
     pub(crate) forbidden_flags: Vec<String>,
     /// Whether tenants take turns.
     pub(crate) tenants_in_turn: bool,
+    /// How many jobs of these tasks one claim takes at most, sorted.
+    pub(crate) at_most: Vec<(String, usize)>,
 }
 
 impl Selector {
@@ -82,6 +85,22 @@ impl Selector {
         self
     }
 
+    /// At most so many jobs of this task in one claim, whatever else there is; none for 0. Jobs of
+    /// others are taken in their place.
+    #[must_use]
+    pub fn at_most(mut self, task: impl Into<String>, jobs: usize) -> Self {
+        let task = task.into();
+        match self.at_most.binary_search_by(|(of, _)| of.cmp(&task)) {
+            Ok(place) => {
+                if let Some((_, most)) = self.at_most.get_mut(place) {
+                    *most = jobs;
+                }
+            }
+            Err(place) => self.at_most.insert(place, (task, jobs)),
+        }
+        self
+    }
+
     pub(crate) fn wants(&self, lane: &super::Lane) -> bool {
         self.tasks
             .as_ref()
@@ -94,6 +113,7 @@ impl Selector {
                 .flags
                 .iter()
                 .any(|flag| self.forbidden_flags.binary_search(flag).is_ok())
+            && !(self.at_most.iter()).any(|(task, most)| *most == 0 && *task == lane.task)
     }
 }
 
@@ -108,6 +128,7 @@ impl Claim {
         Self {
             worker: worker.into(),
             max: 1,
+            ahead: 0,
             lease: Self::DEFAULT_LEASE,
             selector: Selector::default(),
         }
@@ -117,6 +138,15 @@ impl Claim {
     #[must_use]
     pub fn max(mut self, max: usize) -> Self {
         self.max = max.min(Self::MOST);
+        self
+    }
+
+    /// So many of them are claimed ahead, to be begun later: no job is among these whose last
+    /// attempt it would be, for if the process dies it has lost that without ever having run. The
+    /// claim ends before such a job, and [says so](Claims::held_back). None where not said.
+    #[must_use]
+    pub fn ahead(mut self, jobs: usize) -> Self {
+        self.ahead = jobs;
         self
     }
 
@@ -191,6 +221,8 @@ pub struct Claims {
     /// When a [limit](super::LaneStore::limit) lets the next job go, if one holds back jobs that are
     /// due and that this claim asked for.
     pub limited_until: Option<Timestamp>,
+    /// Whether there is another due job, which was not to be claimed [ahead](Claim::ahead).
+    pub held_back: bool,
 }
 
 /// How an attempt failed.

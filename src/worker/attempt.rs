@@ -10,27 +10,25 @@ use futures::FutureExt as _;
 
 use super::leases::{Held, Why};
 use super::record::{self, Ending};
-use super::shared::Shared;
-use super::{Context, Event, Outcome, Route};
+use super::shared::{Shared, Work};
+use super::{Context, Event, Outcome};
 use crate::job::{Error, Failure, Job, Retry};
 
 /// Runs an attempt and records how it ended. The answer says why the store will not come back, if
 /// it will not.
 pub(super) async fn run(shared: Arc<Shared>, job: Job, held: Held) -> Option<Error> {
-    let (elapsed, ending) = match shared.handler(&job.lane.task) {
-        Some(handler) if held.why() < Why::StopNow => {
-            tracing::debug!("started");
-            shared.emit(|| Event::Started {
-                id: job.id,
-                task: job.lane.task.clone(),
-                attempt: job.attempts,
-            });
+    let (elapsed, ending) = match shared.handler(&job.lane.task).map(|found| &found.work) {
+        Some(Work::Each(route)) if held.why() < Why::StopNow => {
+            started(&shared, &job);
             let started = shared.clock.monotonic();
-            let timeout = job.timeout.or(handler.timeout).or(shared.timeout);
-            let attempt = (started, timeout);
-            let (answer, why) = handle(&shared, &handler.route, &job, &held, attempt).await;
+            let timeout = shared.timeout(&job);
+            let context = Context::new(job.clone(), Arc::clone(&shared), held.token().clone());
+            let running = Box::pin(AssertUnwindSafe(route.run(context)).catch_unwind());
+            let patience = patience(&shared, &held, (started, timeout));
+            let answer = follow(running, patience).await;
             let elapsed = shared.clock.monotonic().saturating_sub(started);
-            let ending = meaning(answer, why, timeout);
+            // Whatever it said, what counts is whether the job was still its own when it said so.
+            let ending = meaning(answer, held.why(), timeout);
             tell(&shared, &job, &ending, elapsed);
             (elapsed, ending)
         }
@@ -40,31 +38,59 @@ pub(super) async fn run(shared: Arc<Shared>, job: Job, held: Held) -> Option<Err
     record::record(&shared, &job, &held, ending, elapsed).await
 }
 
-/// What a handler answered: nothing if it was dropped, an error if it panicked.
-type Answer = Option<Result<Outcome, Panic>>;
+/// What a handler answered: nothing if it was dropped, what it said if it panicked.
+pub(super) type Answer<T> = Option<Result<T, String>>;
+/// A handler under way.
+pub(super) type Running<'a, T> = Pin<Box<dyn Future<Output = Result<T, Panic>> + Send + 'a>>;
 type Panic = Box<dyn Any + Send>;
-type Running<'a> = Pin<Box<dyn Future<Output = Result<Outcome, Panic>> + Send + 'a>>;
 
-/// Runs the handler until it returns or has to be dropped, and says why it was to stop.
-async fn handle(
-    shared: &Arc<Shared>,
-    route: &Route,
-    job: &Job,
+/// Says that a handler begins.
+pub(super) fn started(shared: &Shared, job: &Job) {
+    tracing::debug!(id = %job.id, "started");
+    shared.emit(|| Event::Started {
+        id: job.id,
+        task: job.lane.task.clone(),
+        attempt: job.attempts,
+    });
+}
+
+/// Follows a handler until it returns or its time is over; then it may say a last word.
+pub(super) async fn follow<T>(
+    mut running: Running<'_, T>,
+    over: impl Future<Output = ()>,
+) -> Answer<T> {
+    let answer = tokio::select! {
+        biased;
+        () = over => tokio::select! {
+            biased;
+            answer = &mut running => Some(answer),
+            () = std::future::ready(()) => None,
+        },
+        answer = &mut running => Some(answer),
+    };
+    // A panic in what the handler leaves behind must not cost the record of its end.
+    if catch_unwind(AssertUnwindSafe(|| drop(running))).is_err() {
+        tracing::error!("the handler panicked while it was dropped");
+    }
+    answer.map(|answer| answer.map_err(|panic| message(&*panic).to_owned()))
+}
+
+/// Tells the handler of a job to stop when its time is up, and returns when it need not be waited
+/// for any longer, for this job.
+pub(super) async fn patience(
+    shared: &Shared,
     held: &Held,
     (started, timeout): (Duration, Option<Duration>),
-) -> (Answer, Why) {
-    let context = Context::new(job.clone(), Arc::clone(shared), held.token().clone());
-    let mut running: Running<'_> = Box::pin(AssertUnwindSafe(route.run(context)).catch_unwind());
+) {
     let mut why = Why::No;
     let mut limit = timeout.map(|timeout| started.checked_add(timeout).unwrap_or(Duration::MAX));
-    let answer = loop {
+    loop {
         tokio::select! {
             biased;
             stronger = held.stronger_than(why) => why = stronger,
-            answer = &mut running => break Some(answer),
             () = shared.sleep_until(limit) => {
                 if why > Why::Stopping {
-                    break None;
+                    return;
                 }
                 why = Why::TimedOut;
                 held.raise(why);
@@ -72,33 +98,18 @@ async fn handle(
             }
         }
         if why >= Why::StopNow {
-            break last_word(&mut running).await;
+            return;
         }
         if why == Why::Stopping {
             continue;
         }
         let grace = shared.clock.monotonic().checked_add(shared.grace);
         limit = limit.into_iter().chain(grace).min();
-    };
-    // A panic in what the handler leaves behind must not cost the record of its end.
-    if catch_unwind(AssertUnwindSafe(|| drop(running))).is_err() {
-        tracing::error!("the handler panicked while it was dropped");
-    }
-    // Whatever it said, what counts is whether the job was still its own when it said so.
-    (answer, why.max(held.why()))
-}
-
-/// Polls a handler once more, whose token just fired.
-async fn last_word(running: &mut Running<'_>) -> Answer {
-    tokio::select! {
-        biased;
-        answer = running => Some(answer),
-        () = std::future::ready(()) => None,
     }
 }
 
 /// What is to be recorded.
-fn meaning(answer: Answer, why: Why, timeout: Option<Duration>) -> Ending {
+pub(super) fn meaning(answer: Answer<Outcome>, why: Why, timeout: Option<Duration>) -> Ending {
     let error = match (answer, why) {
         (_, Why::Lost) => return Ending::Lost,
         (Some(Ok(Outcome::Complete)), _) => return Ending::Complete(None),
@@ -108,7 +119,7 @@ fn meaning(answer: Answer, why: Why, timeout: Option<Duration>) -> Ending {
         }
         (Some(Ok(Outcome::Cancel(reason))), _) => return Ending::Fail(Failure::canceled(reason)),
         (Some(Ok(Outcome::Snooze(until))), _) => return Ending::Snooze(until),
-        (Some(Err(panic)), _) => Some(format!("panicked: {}", message(&*panic))),
+        (Some(Err(panic)), _) => Some(format!("panicked: {panic}")),
         (Some(Ok(Outcome::Retry(_) | Outcome::RetryAfter(..))), Why::Stopping)
         | (_, Why::StopNow) => return Ending::GiveBack,
         (Some(Ok(Outcome::RetryAfter(error, after))), Why::No) => {
@@ -134,7 +145,7 @@ fn meaning(answer: Answer, why: Why, timeout: Option<Duration>) -> Ending {
 }
 
 /// Says what the handler made of it, before it is recorded.
-fn tell(shared: &Shared, job: &Job, ending: &Ending, elapsed: Duration) {
+pub(super) fn tell(shared: &Shared, job: &Job, ending: &Ending, elapsed: Duration) {
     let (id, task, attempt) = (job.id, &job.lane.task, job.attempts);
     match ending {
         Ending::Complete(_) | Ending::Snooze(_) => shared.emit(|| Event::Succeeded {

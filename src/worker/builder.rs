@@ -9,11 +9,13 @@ use tokio::sync::{broadcast, watch};
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::batch::Batch;
 use super::control::Stop;
 use super::extract::{self, DataMap, Need};
 use super::leases::Leases;
-use super::shared::{Forbidden, Registered, Shared};
-use super::{BoxError, Context, Handler, IntoOutcome, Route, TaskHandler, Worker};
+use super::places::Places;
+use super::shared::{Forbidden, Registered, Shared, Work};
+use super::{BoxError, Context, Handler, IntoOutcome, IntoOutcomes, Route, TaskHandler, Worker};
 use crate::clock::{Clock, SystemClock};
 use crate::job::{self, Claim, Error, Selector, Task};
 
@@ -60,6 +62,8 @@ pub struct Builder {
     handle_signals: bool,
     prefetch: usize,
     timeout: Option<Duration>,
+    timeouts: HashMap<String, Duration>,
+    limits: HashMap<String, usize>,
     handlers: Vec<(String, Registered)>,
     fallback: Option<Registered>,
     layers: Vec<Box<dyn Fn(Route) -> Route + Send + Sync>>,
@@ -85,6 +89,8 @@ impl Builder {
             handle_signals: true,
             prefetch: 0,
             timeout: None,
+            timeouts: HashMap::new(),
+            limits: HashMap::new(),
             handlers: Vec::new(),
             fallback: None,
             layers: Vec::new(),
@@ -104,6 +110,25 @@ impl Builder {
     /// How many jobs it runs at a time, at least 1; 1 where not said.
     pub fn concurrency(mut self, concurrency: usize) -> Self {
         self.concurrency = concurrency;
+        self
+    }
+
+    /// How many jobs of this task it runs at a time, at least 1; as many as its
+    /// [concurrency](Self::concurrency) allows where not said. Of a [batch handler](Self::batch),
+    /// how many calls. A task that has reached its limit is not claimed, and keeps no other from
+    /// being; nor is it claimed [ahead](Self::prefetch).
+    ///
+    /// How many jobs of a task begin in a time is a matter of its lanes, in all processes:
+    /// [`LaneStore::limit`](job::LaneStore::limit).
+    ///
+    /// ```
+    /// # fn example(builder: kvjob::worker::Builder) {
+    /// // However many reports are wanted, six slots are left for the rest.
+    /// builder.concurrency(8).concurrency_of("report", 2);
+    /// # }
+    /// ```
+    pub fn concurrency_of(mut self, task: impl Into<String>, concurrency: usize) -> Self {
+        self.limits.insert(task.into(), concurrency);
         self
     }
 
@@ -187,30 +212,91 @@ impl Builder {
     /// What runs the jobs of the task whose payload its first argument is: see [`TaskHandler`].
     pub fn register<H: TaskHandler<Args>, Args>(mut self, handler: H) -> Self {
         self.needs.extend(H::needs());
-        let registered = Registered {
-            route: handler.into_route(),
-            timeout: H::Task::TIMEOUT,
-        };
-        self.handlers.push((H::Task::NAME.to_owned(), registered));
+        let work = Work::Each(handler.into_route());
+        self.add(H::Task::NAME, work, H::Task::TIMEOUT)
+    }
+
+    /// What runs the jobs of a task many at a time: as many as are due, but not more than `max`, at
+    /// least 1. A call takes one slot of the worker, and begins without waiting for more jobs to
+    /// come.
+    ///
+    /// Every async function or closure that takes a `Vec` of [`Context`]s will do, as long as it
+    /// answers with something that is [`IntoOutcomes`]: nothing, or an answer for each job in
+    /// their order, or a `Result` of one of these. What becomes of each job is said in the
+    /// [module](super#batches). [Layers](Self::layer) are not put around it.
+    ///
+    /// ```
+    /// # fn example(store: std::sync::Arc<dyn kvjob::job::Store>) -> kvjob::job::Result<()> {
+    /// use kvjob::worker::{Context, Worker};
+    ///
+    /// // Rows that are wrong are tried again, the others are done.
+    /// async fn insert(batch: Vec<Context>) -> Vec<kvjob::job::Result<()>> {
+    ///     let rows = batch.iter().map(|context| context.job().payload.parse::<u64>());
+    ///     rows.map(|row| row.map(drop)).collect()
+    /// }
+    ///
+    /// let worker = Worker::builder(store).batch("insert-row", 500, insert).build()?;
+    /// # drop(worker);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn batch<F, Answers>(self, task: impl Into<String>, max: usize, handler: F) -> Self
+    where
+        F: Fn(Vec<Context>) -> Answers + Send + Sync + 'static,
+        Answers: Future<Output: IntoOutcomes> + Send + 'static,
+    {
+        self.add(task, Work::Many(Arc::new(Batch::new(max, handler))), None)
+    }
+
+    /// The same for the jobs of the task that their payload's type is pinned to. One whose payload
+    /// does not decode fails for good, and does not come to the handler.
+    ///
+    /// ```
+    /// # use kvjob::job::Task;
+    /// # use kvjob::worker::Context;
+    /// # use serde::{Deserialize, Serialize};
+    /// #[derive(Serialize, Deserialize)]
+    /// struct InsertRow { id: u64 }
+    ///
+    /// impl Task for InsertRow {
+    ///     const NAME: &'static str = "insert-row";
+    /// }
+    ///
+    /// async fn insert(rows: Vec<(InsertRow, Context)>) -> std::io::Result<()> {
+    ///     // All of them, or none.
+    ///     Ok(())
+    /// }
+    /// # fn example(builder: kvjob::worker::Builder) {
+    /// builder.register_batch(500, insert);
+    /// # }
+    /// ```
+    pub fn register_batch<F, T, Answers>(self, max: usize, handler: F) -> Self
+    where
+        F: Fn(Vec<(T, Context)>) -> Answers + Send + Sync + 'static,
+        Answers: Future<Output: IntoOutcomes> + Send + 'static,
+        T: Task,
+    {
+        let work = Work::Many(Arc::new(Batch::typed(max, handler)));
+        self.add(T::NAME, work, T::TIMEOUT)
+    }
+
+    fn add(mut self, task: impl Into<String>, work: Work, timeout: Option<Duration>) -> Self {
+        self.handlers
+            .push((task.into(), Registered { work, timeout }));
         self
     }
 
     /// A tower service that runs the jobs of a task: see [`Route`].
-    pub fn service<S>(mut self, task: impl Into<String>, service: S) -> Self
+    pub fn service<S>(self, task: impl Into<String>, service: S) -> Self
     where
         S: Service<Context, Response: IntoOutcome, Error: Into<BoxError>, Future: Send>,
         S: Clone + Send + Sync + 'static,
     {
-        let registered = Registered {
-            route: Route::new(service),
-            timeout: None,
-        };
-        self.handlers.push((task.into(), registered));
-        self
+        self.add(task, Work::Each(Route::new(service)), None)
     }
 
-    /// A tower layer around each handler of this worker: a limit, a time-out, a span. The layer
-    /// that is added last sees an attempt first. Around one handler alone:
+    /// A tower layer around each handler of this worker that runs jobs one by one: a limit, a
+    /// time-out, a span. The layer that is added last sees an attempt first. Around one handler alone:
     /// [`TaskHandler::layer`].
     ///
     /// ```
@@ -246,11 +332,19 @@ impl Builder {
         self
     }
 
+    /// How long an attempt of this task may take where its job does not say; instead of what its
+    /// [`Task`] and [`timeout`](Self::timeout) say. How often and after which time a job is tried
+    /// again is stored with it by who adds it: a [`Task`] says that once for all of them.
+    pub fn timeout_of(mut self, task: impl Into<String>, timeout: Duration) -> Self {
+        self.timeouts.insert(task.into(), timeout);
+        self
+    }
+
     /// What runs the jobs of all tasks without a handler of their own. All tasks are claimed
     /// then.
     pub fn fallback(mut self, handler: impl Handler) -> Self {
         self.fallback = Some(Registered {
-            route: Route::of_handler(handler),
+            work: Work::Each(Route::of_handler(handler)),
             timeout: None,
         });
         self
@@ -307,7 +401,8 @@ impl Builder {
     ///
     /// # Errors
     /// [`Invalid`](Error::Invalid): `no-handler`, `duplicate-handler`, `concurrency-zero`,
-    /// `lease-too-short`, `poll-too-short`; `missing-data` if a handler asks for
+    /// `batch-zero`, `lease-too-short`, `poll-too-short`; `unknown-task` if something is said of a
+    /// task that has no handler; `missing-data` if a handler asks for
     /// [data](Self::data) that was not given.
     pub fn build(self) -> job::Result<Worker> {
         let handlers = self.check()?;
@@ -339,6 +434,8 @@ impl Builder {
                 handle_signals: self.handle_signals,
                 prefetch: self.prefetch,
                 timeout: self.timeout,
+                timeouts: self.timeouts,
+                places: Places::new(&self.limits),
                 handlers,
                 fallback,
                 data: self.data,
@@ -358,10 +455,20 @@ impl Builder {
                 "a worker needs a handler for at least one task, or a fallback",
             ));
         }
-        if self.concurrency == 0 {
+        if self.concurrency == 0 || self.limits.values().any(|most| *most == 0) {
             return Err(Error::invalid(
                 "concurrency-zero",
-                "concurrency must be at least 1",
+                "concurrency must be at least 1, of a task, too",
+            ));
+        }
+        let has_handler = |task| self.handlers.iter().any(|(of, _)| of == task);
+        let mut said = self.limits.keys().chain(self.timeouts.keys());
+        if self.fallback.is_none()
+            && let Some(task) = said.find(|task| !has_handler(*task))
+        {
+            return Err(Error::invalid(
+                "unknown-task",
+                format!("task {task:?} has a limit or a time-out, but no handler"),
             ));
         }
         let shortest = |code, what, length: Duration, shortest: Duration| {
@@ -389,6 +496,14 @@ impl Builder {
 
         let mut handlers = HashMap::new();
         for (task, handler) in &self.handlers {
+            if let Work::Many(batch) = &handler.work
+                && batch.max() == 0
+            {
+                return Err(Error::invalid(
+                    "batch-zero",
+                    format!("a batch of task {task:?} must have room for at least 1 job"),
+                ));
+            }
             if handlers.insert(task.clone(), handler.clone()).is_some() {
                 return Err(Error::invalid(
                     "duplicate-handler",
@@ -403,8 +518,11 @@ impl Builder {
 impl Registered {
     /// The same with these layers around it, the last one outermost.
     fn under(self, layers: &[Box<dyn Fn(Route) -> Route + Send + Sync>]) -> Self {
-        let route = layers.iter().fold(self.route, |route, layer| layer(route));
-        Self { route, ..self }
+        let work = match self.work {
+            Work::Each(route) => Work::Each(layers.iter().fold(route, |route, layer| layer(route))),
+            Work::Many(batch) => Work::Many(batch),
+        };
+        Self { work, ..self }
     }
 }
 

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::shared::Shared;
 use crate::clock::Clock;
-use crate::job::{self, Job, Jobs, Level};
+use crate::job::{self, Add, Job, Jobs, Level, NewJob};
 
 /// How long a report of progress stands before another is written.
 const PROGRESS_STANDS: Duration = Duration::from_secs(1);
@@ -84,9 +84,15 @@ impl Context {
         true
     }
 
-    /// Adds jobs of other tasks.
+    /// Adds jobs. They stand in the distributed trace of this one, unless they say where they
+    /// stand.
     pub fn jobs(&self) -> Jobs {
-        Jobs::new(Arc::clone(self.store()))
+        Jobs::new(Arc::clone(self.store())).within_trace(self.0.job.traceparent.clone())
+    }
+
+    /// Adds a job whose task is known by name, as [`jobs`](Self::jobs) does. Await it.
+    pub fn add_job(&self, job: NewJob) -> Add {
+        self.jobs().add_job(job)
     }
 
     /// What the job's history calls the worker.
@@ -99,7 +105,8 @@ impl Context {
         self.0.shared.data.get()
     }
 
-    /// The store the job came from: to enqueue others, or to look something up.
+    /// The store the job came from: to look something up. Jobs that are enqueued into it are stored
+    /// as they are; [`jobs`](Self::jobs) adds them to the trace of this one.
     pub fn store(&self) -> &Arc<dyn job::Store> {
         &self.0.shared.store
     }

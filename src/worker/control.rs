@@ -12,6 +12,13 @@ pub(super) enum Stop {
     Now,
 }
 
+impl Stop {
+    /// Whether it is not to go on.
+    pub(super) fn is_asked(self) -> bool {
+        self > Self::No
+    }
+}
+
 /// Stops a [`Worker`](super::Worker) or changes its size, from anywhere. Clones steer the same
 /// one.
 #[derive(Clone, Debug)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::places::Place;
 use crate::job::{Beat, JobId, Lease};
 
 /// Why a handler should stop; a later one overrides an earlier one.
@@ -69,7 +70,12 @@ impl Signal {
 
 impl Leases {
     /// Takes in a lease, until the answer is dropped.
-    pub(super) fn hold(self: &Arc<Self>, lease: Lease, deadline: Duration) -> Held {
+    pub(super) fn hold(
+        self: &Arc<Self>,
+        lease: Lease,
+        deadline: Duration,
+        place: Option<Place>,
+    ) -> Held {
         let signal = Arc::new(Signal {
             why: watch::Sender::new(Why::No),
             token: CancellationToken::new(),
@@ -78,6 +84,7 @@ impl Leases {
             leases: self.clone(),
             key: (lease.id, lease.epoch),
             signal: signal.clone(),
+            place,
         };
         let entry = Entry {
             lease,
@@ -176,9 +183,15 @@ pub(super) struct Held {
     leases: Arc<Leases>,
     key: Key,
     signal: Arc<Signal>,
+    place: Option<Place>,
 }
 
 impl Held {
+    /// It shares the place of another from now on, if its task has a limit.
+    pub(super) fn leave_place(&mut self) {
+        self.place = None;
+    }
+
     /// Fires when the handler should stop, whatever for.
     pub(super) fn token(&self) -> &CancellationToken {
         &self.signal.token

@@ -27,6 +27,38 @@
 //! [`Retry`](Outcome::Retry): that is put down to the interruption: a time-out, a
 //! cancellation, or a job given back.
 //!
+//! # Batches
+//!
+//! A [batch handler](Builder::batch) gets many jobs of its task in one call: those that are due, up
+//! to a number; nobody waits for more to come. Each job keeps its own lease, token, time-out, events
+//! and end: those whose outcome is good are completed, the others are tried again or fail as if they
+//! had run alone. An error is one of all jobs of the call, and so is a panic. A job that timed out or
+//! was canceled has its token fired, and what the handler says of it counts as said above; the
+//! handler itself is only dropped once none of its jobs may go on.
+//!
+//! # Limits
+//!
+//! A worker runs as many jobs at a time as its [concurrency](Builder::concurrency), and of a task as
+//! many as its [own](Builder::concurrency_of). Of a serial queue as many run, in all processes, as
+//! [`limit_queue`](job::KvStore::limit_queue) says, and lanes (so tasks, too) have a rate that
+//! [`LaneStore::limit`](job::LaneStore::limit) sets. Whom a limit holds back waits in the store, and
+//! in nobody's way.
+//!
+//! # Spans
+//!
+//! Each attempt, and with it the handler, is in a span `job` of the [`tracing`] facade with the
+//! fields `id`, `task`, `attempt` and `worker`, below the span `worker` of its worker. A batch handler
+//! is in a span `batch` that follows from those of its jobs. Where the job
+//! has a [`traceparent`](job::NewJob::traceparent), the span has it as a field, too, and jobs that
+//! are added by [`Context::jobs`] and [`Context::add_job`] inherit it. So a distributed trace goes
+//! from who enqueues to who runs. With `tracing-opentelemetry` the span is put into it by a
+//! [layer](Builder::layer), or by the handler before it does anything else:
+//!
+//! ```ignore
+//! let carrier = HashMap::from([("traceparent".to_owned(), traceparent)]);
+//! Span::current().set_parent(TraceContextPropagator::new().extract(&carrier));
+//! ```
+//!
 //! # Metrics
 //!
 //! Through the [`metrics`](::metrics) facade, for whoever installs a recorder; each has the label
@@ -73,6 +105,7 @@
 //! ```
 
 mod attempt;
+mod batch;
 mod builder;
 mod cancel;
 mod context;
@@ -83,6 +116,7 @@ mod handler;
 mod heartbeat;
 mod leases;
 mod metrics;
+mod places;
 mod prefetch;
 mod record;
 mod route;
@@ -96,6 +130,7 @@ use std::sync::Arc;
 
 use tokio::sync::broadcast;
 
+pub use batch::IntoOutcomes;
 pub use builder::Builder;
 pub use context::Context;
 pub use control::Control;

@@ -2,14 +2,14 @@
 //! alive.
 //!
 //! A job on its last attempt is not kept so: if the process dies, it has lost that attempt without
-//! ever having run. It begins before the others, or is given back, which counts no attempt. What
-//! is given back stands at the head and would come again with the next claim: as many jobs are
-//! then claimed for free slots alone.
+//! ever having run. A [claim](Claim::ahead) takes no such job ahead. Where one has come all the
+//! same, because there are fewer slots by now, it begins before the others, or is given back, which
+//! counts no attempt. As many jobs are then claimed for free slots alone.
 
 use std::collections::VecDeque;
 
 use super::leases::Held;
-use crate::job::Job;
+use crate::job::{Claim, Job};
 
 /// See the [module](self).
 #[derive(Debug, Default)]
@@ -20,15 +20,16 @@ pub(super) struct Prefetched {
 }
 
 impl Prefetched {
-    /// How many jobs to claim where so many slots are free and so many jobs may wait. None until
-    /// half of what waited is gone, so that a claim is for many.
-    pub(super) fn wanted(&self, free: usize, most: usize) -> usize {
+    /// How many jobs to claim where so many slots are free and so many jobs may wait: to begin at
+    /// once, and ahead. None ahead until half of what waited is gone, so that a claim is for many.
+    pub(super) fn wanted(&self, free: usize, most: usize) -> (usize, usize) {
         let waits = self.waiting.len();
         let ahead = match self.plain {
             0 if waits <= most / 2 => most - waits,
             _ => 0,
         };
-        free.saturating_sub(waits).saturating_add(ahead)
+        let at_once = free.saturating_sub(waits).min(Claim::MOST);
+        (at_once, ahead.min(Claim::MOST - at_once))
     }
 
     /// Takes in a job that was claimed.
@@ -41,6 +42,17 @@ impl Prefetched {
     pub(super) fn next(&mut self) -> Option<(Job, Held)> {
         let last = self.waiting.iter().position(|(job, _)| is_last(job));
         self.waiting.remove(last.unwrap_or(0))
+    }
+
+    /// The next ones of a task, for a batch.
+    pub(super) fn of_task(&mut self, task: &str, most: usize) -> Vec<(Job, Held)> {
+        let mut found = Vec::new();
+        while found.len() < most
+            && let Some(place) = (self.waiting.iter()).position(|(job, _)| job.lane.task == task)
+        {
+            found.extend(self.waiting.remove(place));
+        }
+        found
     }
 
     /// Those that cannot wait, to be given back.

@@ -8,11 +8,12 @@ use futures::future::BoxFuture;
 use tokio::task::{JoinError, JoinSet};
 use tracing::Instrument as _;
 
+use super::batch::Batch;
 use super::control::Stop;
 use super::leases::{Held, Why};
 use super::prefetch::Prefetched;
 use super::shared::{Shared, Verdict, changed, verdict};
-use super::{Event, attempt, cancel, heartbeat, metrics, signals};
+use super::{Event, attempt, batch, cancel, heartbeat, metrics, signals};
 use crate::clock::Timestamp;
 use crate::job::{Claim, Claimed, Claims, Error, Job, Result};
 
@@ -34,6 +35,7 @@ pub(super) async fn run(shared: Arc<Shared>, until: Until) -> Result<()> {
     let span = tracing::info_span!("worker", name = shared.name);
     let worker = || shared.name.clone();
     shared.emit(|| Event::WorkerStarted { worker: worker() });
+    let mut silent = Silent(Some(shared.clone()));
     let mut work = Loop::new(shared.clone(), until);
     let result = async {
         tokio::select! {
@@ -47,11 +49,28 @@ pub(super) async fn run(shared: Arc<Shared>, until: Until) -> Result<()> {
     }
     .instrument(span)
     .await;
+    silent.0 = None;
     shared.emit(|| Event::WorkerStopped {
         worker: worker(),
         error: result.as_ref().err().map(ToString::to_string),
     });
     result
+}
+
+/// A run that was dropped, or panicked, does not go unheard either.
+struct Silent(Option<Arc<Shared>>);
+
+impl Drop for Silent {
+    fn drop(&mut self) {
+        if let Some(shared) = &self.0 {
+            let error = "its run was dropped before it had ended";
+            tracing::warn!(name = shared.name, "a worker has stopped: {error}");
+            shared.emit(|| Event::WorkerStopped {
+                worker: shared.name.clone(),
+                error: Some(error.to_owned()),
+            });
+        }
+    }
 }
 
 /// A claim under way.
@@ -73,6 +92,8 @@ struct Loop {
     claiming: Option<Claiming>,
     /// When to claim next, in monotonic time, if nothing happens before.
     next: Duration,
+    /// Whether the last claim left a job that was not to be claimed ahead.
+    held_back: bool,
     /// Claims that failed in a row.
     failures: u32,
     /// Why to end, once nothing runs any more.
@@ -90,6 +111,7 @@ impl Loop {
             prefetched: Prefetched::default(),
             claiming: None,
             next: Duration::ZERO,
+            held_back: false,
             failures: 0,
             end: None,
             patient_until: None,
@@ -121,8 +143,15 @@ impl Loop {
                 return end;
             }
 
-            let may_claim = self.end.is_none() && self.claiming.is_none() && self.wanted() > 0;
-            if may_claim && self.next <= self.shared.clock.monotonic() {
+            let (at_once, ahead) = self.wanted();
+            let may_claim = self.end.is_none()
+                && self.claiming.is_none()
+                && at_once + ahead > 0
+                && self.shared.has_places();
+            // What the last claim had to leave can be had now.
+            let freed = self.shared.places.freed() || self.held_back && at_once > 0;
+            let freed = freed && self.failures == 0;
+            if may_claim && (freed || self.next <= self.shared.clock.monotonic()) {
                 activity.mark_unchanged();
                 self.claim();
                 continue;
@@ -168,18 +197,24 @@ impl Loop {
         concurrency.saturating_sub(self.tasks.len())
     }
 
-    /// How many jobs to claim.
-    fn wanted(&self) -> usize {
+    /// How many jobs to claim: to begin at once, and ahead.
+    fn wanted(&self) -> (usize, usize) {
         self.prefetched.wanted(self.free(), self.shared.prefetch)
     }
 
     /// Asks for as many jobs as there are free slots, and some to begin later.
     fn claim(&mut self) {
         let shared = &self.shared;
-        let max = self.wanted();
+        let (at_once, ahead) = self.wanted();
+        let max = at_once + ahead;
         shared.emit(|| Event::ClaimStarted { max });
-        let claim = Claim::new(&shared.name).max(max).lease(shared.lease);
-        let claim = shared.selector().map(|from| claim.selector(from));
+        let claim = Claim::new(&shared.name).max(max).ahead(ahead);
+        let claim = claim.lease(shared.lease);
+        self.held_back = false;
+        shared.places.forget_freed();
+        let claim = shared
+            .selector()
+            .map(|from| claim.selector(shared.places.narrow(from)));
         let store = shared.store.clone();
         self.claiming = Some(Claiming {
             answer: Box::pin(async move { store.claim(claim?).await }),
@@ -190,6 +225,7 @@ impl Loop {
 
     fn claimed(&mut self, claims: Claims, asked: Duration, idle: bool) {
         self.failures = 0;
+        self.held_back = claims.held_back;
         if claims.jobs.is_empty() {
             self.shared.emit(|| Event::ClaimEmpty);
             self.next = self.when_due(claims.next_due);
@@ -225,7 +261,8 @@ impl Loop {
         metrics::claimed(&job);
         let shared = &self.shared;
         let deadline = asked.saturating_add(shared.lease);
-        let held = shared.leases.hold(lease, deadline);
+        let place = shared.places.take(&job.lane.task);
+        let held = shared.leases.hold(lease, deadline, place);
         if self.end.is_some() || deadline <= shared.clock.monotonic() {
             held.raise(Why::StopNow);
         }
@@ -246,21 +283,32 @@ impl Loop {
             let Some((job, held)) = self.prefetched.next() else {
                 return;
             };
-            self.start(job, held);
+            match self.shared.batch(&job.lane.task).cloned() {
+                Some(batch) => self.start_batch(batch, job, held),
+                None => self.start(job, held),
+            }
         }
     }
 
     /// Runs an attempt, or gives its job back if it is not to be begun any more.
     fn start(&mut self, job: Job, held: Held) {
         let shared = self.shared.clone();
-        let span = tracing::info_span!(
-            "job",
-            id = %job.id,
-            task = job.lane.task,
-            attempt = job.attempts
-        );
+        let span = shared.span(&job);
         self.tasks
             .spawn(attempt::run(shared, job, held).instrument(span));
+    }
+
+    /// Runs a job and others of its task in one call of their handler.
+    fn start_batch(&mut self, batch: Arc<Batch>, job: Job, held: Held) {
+        let others = batch.max().saturating_sub(1);
+        let mut others = self.prefetched.of_task(&job.lane.task, others);
+        // They are one call, and have one place.
+        for (_, held) in &mut others {
+            held.leave_place();
+        }
+        let jobs = std::iter::once((job, held)).chain(others).collect();
+        let batch = batch::run(self.shared.clone(), batch, jobs);
+        self.tasks.spawn(batch.in_current_span());
     }
 
     fn claim_failed(&mut self, error: Error) {

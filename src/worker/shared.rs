@@ -6,13 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{broadcast, watch};
+use tracing::Span;
 
+use super::batch::Batch;
 use super::control::Stop;
 use super::extract::DataMap;
 use super::leases::Leases;
+use super::places::Places;
 use super::{Event, Route};
 use crate::clock::Clock;
-use crate::job::{self, Error, Selector};
+use crate::job::{self, Error, Job, Selector};
 use crate::kv::ErrorKind;
 
 /// Asked before every claim which flags jobs must not have.
@@ -38,6 +41,9 @@ pub(super) struct Shared {
     pub(super) prefetch: usize,
     /// How long an attempt may take whose job and task do not say.
     pub(super) timeout: Option<Duration>,
+    /// How long one of these tasks may take whose job does not say.
+    pub(super) timeouts: HashMap<String, Duration>,
+    pub(super) places: Places,
     pub(super) handlers: HashMap<String, Registered>,
     pub(super) fallback: Option<Registered>,
     pub(super) data: DataMap,
@@ -53,14 +59,50 @@ pub(super) struct Shared {
 /// What runs the jobs of a task.
 #[derive(Clone)]
 pub(super) struct Registered {
-    pub(super) route: Route,
+    pub(super) work: Work,
     /// How long an attempt may take whose job does not say.
     pub(super) timeout: Option<Duration>,
+}
+
+/// How many jobs a handler gets at a time.
+#[derive(Clone)]
+pub(super) enum Work {
+    Each(Route),
+    Many(Arc<Batch>),
 }
 
 impl Shared {
     pub(super) fn handler(&self, task: &str) -> Option<&Registered> {
         self.handlers.get(task).or(self.fallback.as_ref())
+    }
+
+    /// What runs jobs of this task together, if they are.
+    pub(super) fn batch(&self, task: &str) -> Option<&Arc<Batch>> {
+        match &self.handler(task)?.work {
+            Work::Many(batch) => Some(batch),
+            Work::Each(_) => None,
+        }
+    }
+
+    /// How long an attempt of this job may take.
+    pub(super) fn timeout(&self, job: &Job) -> Option<Duration> {
+        let task = &job.lane.task;
+        job.timeout
+            .or_else(|| self.timeouts.get(task).copied())
+            .or_else(|| self.handler(task)?.timeout)
+            .or(self.timeout)
+    }
+
+    /// The span of an attempt.
+    pub(super) fn span(&self, job: &Job) -> Span {
+        tracing::info_span!(
+            "job",
+            id = %job.id,
+            task = job.lane.task,
+            attempt = job.attempts,
+            worker = self.name,
+            traceparent = job.traceparent,
+        )
     }
 
     /// Which jobs to claim now.
@@ -77,6 +119,11 @@ impl Shared {
                 "the function that says which flags are forbidden panicked: nobody knows which jobs this worker may take",
             )),
         }
+    }
+
+    /// Whether there is a task with a place for a job of it.
+    pub(super) fn has_places(&self) -> bool {
+        self.fallback.is_some() || self.handlers.keys().any(|task| self.places.has(task))
     }
 
     /// Tells the listeners, if there are any.

@@ -123,7 +123,7 @@ where
 }
 
 /// The payload of the attempt's job, or what is to be recorded where it is none.
-fn payload<T: Task>(context: &Context) -> Result<T, Outcome> {
+pub(super) fn payload<T: Task>(context: &Context) -> Result<T, Outcome> {
     let payload = context.job().payload.parse();
     payload.map_err(|error| Outcome::Fail(reason(&error)))
 }

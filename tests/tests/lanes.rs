@@ -42,6 +42,8 @@ on_every_store![
     a_limit_holds_back_nobody_else,
     a_limit_that_is_taken_away_holds_nothing_back,
     a_job_that_is_not_there_uses_up_no_limit,
+    a_claim_takes_no_more_of_a_task_than_it_wants,
+    what_one_claim_wants_no_more_of_the_next_may_have,
     lanes_are_listed_with_what_is_set_for_them,
 ];
 
@@ -477,6 +479,36 @@ async fn a_job_that_is_not_there_uses_up_no_limit(f: Fixture) {
     let there = f.add("a").await.id;
     f.forget(Fixture::key(Space::Job, gone.id)).await;
     assert_eq!(take_all(&f).await, [there]);
+}
+
+async fn a_claim_takes_no_more_of_a_task_than_it_wants(f: Fixture) {
+    let mut slow = Vec::new();
+    for tenant in ["", "acme", ""] {
+        let job = text("slow", "").tenant(tenant).priority(-1);
+        slow.push(add(&f, job).await);
+    }
+    let mut others = Vec::new();
+    for _ in 0..3 {
+        others.push(add(&f, text("other", "")).await);
+    }
+    let some = |most| Selector::new().at_most("slow", most);
+    let expected = [&slow[..2], &others[..1]].concat();
+    assert_eq!(take(&f, 3, some(2)).await, expected);
+    assert_eq!(take(&f, 9, some(0)).await, others[1..]);
+    let nothing = claims(&f.jobs, 9, some(0)).await;
+    assert!(nothing.jobs.is_empty() && nothing.limited_until.is_none());
+    assert_eq!(take(&f, 9, some(5)).await, slow[2..]);
+}
+
+async fn what_one_claim_wants_no_more_of_the_next_may_have(f: Fixture) {
+    for _ in 0..4 {
+        add(&f, text("slow", "")).await;
+    }
+    let one = || claims(&f.jobs, 4, Selector::new().at_most("slow", 1));
+    // Planned together, or one after the other.
+    let (first, second, third) = futures::join!(one(), one(), claims(&f.jobs, 4, Selector::new()));
+    assert_eq!((first.jobs.len(), second.jobs.len()), (1, 1));
+    assert_eq!(third.jobs.len(), 2);
 }
 
 async fn lanes_are_listed_with_what_is_set_for_them(f: Fixture) {

@@ -194,6 +194,7 @@ impl QueueStore for KvStore {
         let Claim {
             worker,
             max,
+            ahead,
             lease,
             selector,
         } = claim;
@@ -205,6 +206,7 @@ impl QueueStore for KvStore {
             .claim_from_planner(Wanted {
                 selector,
                 max,
+                ahead,
                 mode,
             })
             .await?
@@ -277,6 +279,7 @@ impl QueueStore for KvStore {
         let wanted = Wanted {
             selector: from.clone(),
             max: 1,
+            ahead: 0,
             mode: Mode::Take,
         };
         match self.claim_from_planner(wanted).await? {

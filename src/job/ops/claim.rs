@@ -26,6 +26,8 @@ use heads::Heads;
 pub(in crate::job) struct Wanted {
     pub(in crate::job) selector: Selector,
     pub(in crate::job) max: usize,
+    /// How many of them may not be on their last attempt: the last ones.
+    pub(in crate::job) ahead: usize,
     pub(in crate::job) mode: Mode,
 }
 
@@ -88,12 +90,16 @@ pub(in crate::job) async fn plan(
         if got.get(first).is_some_and(Option::is_some) {
             continue;
         }
-        // Everyone with the same wishes is fed from one pass.
+        // Everyone with the same wishes is fed from one pass; what one wants no more of, the next
+        // may.
+        let alone = !caller.selector.at_most.is_empty();
         let alike: Vec<usize> = (first..callers.len())
             .filter(|index| {
-                callers
-                    .get(*index)
-                    .is_some_and(|one| one.selector == caller.selector)
+                *index == first
+                    || !alone
+                        && callers
+                            .get(*index)
+                            .is_some_and(|one| one.selector == caller.selector)
             })
             .collect();
         let total = alike
@@ -108,7 +114,11 @@ pub(in crate::job) async fn plan(
             let Some(wanted) = callers.get(index) else {
                 continue;
             };
-            let (jobs, full) = desk.serve(cx, view, wanted, &mut heads).await?;
+            let Served {
+                jobs,
+                full,
+                held_back,
+            } = desk.serve(cx, view, wanted, &mut heads).await?;
             let limited_until = heads.limited_until(cx);
             // Who got nothing because the commit is full should come again at once.
             let next_due = if jobs.is_empty() && full {
@@ -123,6 +133,7 @@ pub(in crate::job) async fn plan(
                         jobs,
                         next_due,
                         limited_until,
+                        held_back,
                     }),
                 });
             }
@@ -167,6 +178,15 @@ struct Desk {
     records: BTreeMap<String, OpenRecord>,
 }
 
+/// What one caller got.
+struct Served {
+    jobs: Vec<Claimed>,
+    /// Whether the commit is full.
+    full: bool,
+    /// Whether it ended before a job on its last attempt.
+    held_back: bool,
+}
+
 struct OpenRecord {
     key: Key,
     slot: u64,
@@ -175,16 +195,17 @@ struct OpenRecord {
 }
 
 impl Desk {
-    /// Takes up to `max` jobs for one caller, and says whether the commit is full.
+    /// Takes up to `max` jobs for one caller.
     async fn serve(
         &mut self,
         cx: &Context<'_>,
         view: &mut View<'_>,
         wanted: &Wanted,
         heads: &mut Heads<'_>,
-    ) -> Result<(Vec<Claimed>, bool)> {
+    ) -> Result<Served> {
         let mut taken: Vec<Claimed> = Vec::new();
-        let (mut alone, mut full) = (false, false);
+        let (mut alone, mut full, mut held_back) = (false, false, false);
+        let at_once = wanted.max.saturating_sub(wanted.ahead);
         let mut passed_over = Vec::new();
         while taken.len() < wanted.max && !alone {
             // Each job takes its header, its index key, perhaps a chunk; the record comes on top.
@@ -220,6 +241,11 @@ impl Desk {
                 // One at a time, and alone (rule 9).
                 passed_over.push(entry);
                 continue;
+            }
+            if taken.len() >= at_once && header.attempts.saturating_add(1) >= header.max_attempts {
+                passed_over.push(entry);
+                held_back = true;
+                break;
             }
             let changes = queue.as_ref().map_or(0, Queue::most_changes);
             let most = cx.max_changes.saturating_sub(8 + changes);
@@ -257,7 +283,11 @@ impl Desk {
             view.remove(entry.key);
         }
         heads.give_back(passed_over);
-        Ok((taken, full))
+        Ok(Served {
+            jobs: taken,
+            full,
+            held_back,
+        })
     }
 
     /// Takes one waiting job, for good or under a lease.

@@ -173,6 +173,25 @@ async fn a_job_that_is_given_back_neither_succeeded_nor_failed() {
     assert_eq!(of_jobs(all), expected);
 }
 
+#[tokio::test]
+async fn a_worker_never_dies_silently_even_if_its_run_is_dropped() {
+    let bench = Bench::new().await;
+    let worker = bench.worker().name("ada").handler("task", async |_| ());
+    let worker = worker.build().unwrap();
+    let mut events = worker.events();
+    let run = tokio::spawn(worker.run());
+    bench.settle().await;
+    run.abort();
+    bench.settle().await;
+    let last = std::iter::from_fn(|| events.try_recv().ok()).last();
+    let Some(Event::WorkerStopped { worker, error }) = last else {
+        panic!("{last:?}");
+    };
+    assert_eq!(worker, "ada");
+    let error = error.unwrap();
+    assert!(error.contains("dropped"), "{error}");
+}
+
 /// Those about jobs.
 fn of_jobs(mut events: Vec<Event>) -> Vec<Event> {
     events.retain(|event| {

@@ -9,6 +9,7 @@
     clippy::unchecked_time_subtraction
 )]
 
+mod batches;
 mod ends;
 mod events;
 mod every_store;
@@ -16,6 +17,7 @@ mod faulty;
 mod interrupting;
 mod lanes;
 mod leases;
+mod limits;
 mod metrics;
 mod misbehaving;
 mod once;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use kvjob::job::{Claim, QueueStore as _, State, StateStore as _};
-use kvjob::worker::{Context, Event};
+use kvjob::worker::{Context, Event, Json};
 use tokio::sync::{Notify, oneshot};
 
 use crate::support::{Bench, LEASE, Runs, SECOND, job, only, started, within};
@@ -118,4 +118,39 @@ async fn a_handler_whose_error_is_endless_costs_no_more_than_its_log_line() {
     within(received).await.unwrap().unwrap();
     let error = bench.get(id).await.last_error.unwrap();
     assert!(error.len() <= 1024, "{}", error.len());
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_leaves_a_worker_that_goes_on() {
+    async fn panics(_: Context) -> Result<(), String> {
+        std::panic::panic_any(7)
+    }
+    let bench = Bench::new().await;
+    let bad = bench.enqueue(job("task").max_attempts(1)).await;
+    let good = bench.add("other").await;
+    let worker = bench.worker().handler("task", panics);
+    let runs = Runs::start(worker.handler("other", async |_| ()));
+    bench.settle().await;
+    let found = bench.get(bad).await;
+    assert_eq!((found.state, found.attempts), (State::Failed, 1));
+    let error = found.last_error.unwrap();
+    assert!(error.starts_with("panicked: with something"), "{error}");
+    assert_eq!(bench.get(good).await.state, State::Completed);
+    runs.stop().await;
+}
+
+#[tokio::test]
+async fn a_handler_that_answers_garbage_fails_its_job_for_good_and_says_why() {
+    /// JSON has no keys that are lists.
+    type Garbage = std::collections::BTreeMap<Vec<u8>, u8>;
+    let bench = Bench::new().await;
+    let handler = async |_: Context| Json(Garbage::from([(vec![1], 1)]));
+    let event = only(&bench, job("task"), handler).await;
+    let (state, error) = crate::support::ended(event);
+    assert_eq!(state, State::Failed);
+    let error = error.unwrap();
+    assert!(
+        error.starts_with("the job's result has no JSON: "),
+        "{error}"
+    );
 }

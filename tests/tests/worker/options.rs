@@ -22,6 +22,13 @@ async fn options_that_cannot_be_are_refused() {
         "duplicate-handler"
     );
     assert_eq!(code(one().concurrency(0)), "concurrency-zero");
+    assert_eq!(code(one().concurrency_of("task", 0)), "concurrency-zero");
+    assert_eq!(code(one().concurrency_of("tsak", 1)), "unknown-task");
+    assert_eq!(
+        code(one().timeout_of("tsak", Duration::ZERO)),
+        "unknown-task"
+    );
+    assert_eq!(code(one().batch("many", 0, async |_| ())), "batch-zero");
     assert_eq!(
         code(one().lease(Duration::from_millis(999))),
         "lease-too-short"

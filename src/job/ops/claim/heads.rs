@@ -36,8 +36,8 @@ pub(super) fn first_scans(
         }
     };
     let mut looks = cx.look != Look::Not;
-    let limits = Limits::new(cx, view);
     for (selector, want) in wants {
+        let limits = Limits::new(cx, view, selector);
         let mut unread = cx.lanes_for(selector);
         unread.retain(|_, known| limits.allow(&limits.over(&known.lane)));
         looks |= unread.is_empty();
@@ -206,7 +206,7 @@ impl<'a> Heads<'a> {
             unread,
             resting: BTreeMap::new(),
             open: Vec::new(),
-            limits: Limits::new(cx, view),
+            limits: Limits::new(cx, view, selector),
             order: Order::new(cx, selector),
             queue: VecDeque::new(),
             passed_by: VecDeque::new(),
@@ -279,7 +279,9 @@ impl<'a> Heads<'a> {
             has_more && !self.limits.allow(&lane.under)
         });
         let held_back = resting.chain(open.map(|lane| lane.under.clone()));
-        held_back.map(|under| self.limits.next(&under, cx)).min()
+        held_back
+            .filter_map(|under| self.limits.next(&under, cx))
+            .min()
     }
 
     /// The lane an entry was read from, where that matters.

@@ -1,9 +1,10 @@
-//! How many jobs the claims of one pass may take under the limits of lanes (protocol rule 24).
+//! How many jobs the claims of one pass may take: under the limits of lanes (protocol rule 24), and
+//! of the tasks of which they want [no more](Selector::at_most).
 
 use std::time::Duration;
 
 use super::super::super::plan::{Bucket, Context, View};
-use super::super::super::{Lane, LaneFilter};
+use super::super::super::{Lane, LaneFilter, Selector};
 use crate::clock::Timestamp;
 
 /// The limits that a lane is under, by their numbers.
@@ -17,13 +18,14 @@ pub(super) struct Limits(Vec<Limit>);
 #[derive(Debug)]
 struct Limit {
     lanes: LaneFilter,
-    bucket: Bucket,
+    /// What fills again with time; nothing where the claims themselves want no more.
+    bucket: Option<Bucket>,
     left: u64,
 }
 
 impl Limits {
     /// As they stand behind the operations of this group.
-    pub(super) fn new(cx: &Context<'_>, view: &View<'_>) -> Self {
+    pub(super) fn new(cx: &Context<'_>, view: &View<'_>, selector: &Selector) -> Self {
         let limits = cx.settings.buckets().iter().map(|(lanes, bucket)| {
             let mut bucket = *bucket;
             for (lane, at) in view.spent() {
@@ -33,11 +35,16 @@ impl Limits {
             }
             Limit {
                 lanes: lanes.clone(),
-                bucket,
+                bucket: Some(bucket),
                 left: bucket.left(cx.monotonic),
             }
         });
-        Self(limits.collect())
+        let wanted = selector.at_most.iter().map(|(task, most)| Limit {
+            lanes: LaneFilter::all().task(task),
+            bucket: None,
+            left: u64::try_from(*most).unwrap_or(u64::MAX),
+        });
+        Self(limits.chain(wanted).collect())
     }
 
     /// Whether there are none.
@@ -66,20 +73,31 @@ impl Limits {
 
     /// One that was queued is not taken after all.
     pub(super) fn give_back(&mut self, under: &[usize]) {
-        self.each(under, |limit| limit.left += 1);
+        self.each(under, |limit| limit.left = limit.left.saturating_add(1));
     }
 
     /// One that was queued is taken.
     pub(super) fn spend(&mut self, under: &[usize], now: Duration) {
-        self.each(under, |limit| limit.bucket.spend(now));
+        self.each(under, |limit| {
+            if let Some(bucket) = &mut limit.bucket {
+                bucket.spend(now);
+            }
+        });
     }
 
-    /// When they let the next job go.
-    pub(super) fn next(&self, under: &[usize], cx: &Context<'_>) -> Timestamp {
-        let next = self.of(under).map(|limit| limit.bucket.next()).max();
+    /// When they let the next job go; never in this claim if it wants no more.
+    pub(super) fn next(&self, under: &[usize], cx: &Context<'_>) -> Option<Timestamp> {
+        if self
+            .of(under)
+            .any(|limit| limit.bucket.is_none() && limit.left == 0)
+        {
+            return None;
+        }
+        let buckets = self.of(under).filter_map(|limit| limit.bucket);
+        let next = buckets.map(|bucket| bucket.next()).max();
         let wait = next.unwrap_or_default().saturating_sub(cx.monotonic);
         // Wall-clock time has microseconds: never before it is time.
-        cx.now.after(wait.saturating_add(Duration::from_nanos(999)))
+        Some(cx.now.after(wait.saturating_add(Duration::from_nanos(999))))
     }
 
     fn of<'a>(&'a self, under: &'a [usize]) -> impl Iterator<Item = &'a Limit> {
