@@ -1,5 +1,5 @@
 //! Handlers and schedules tested without waiting, under a time that the test moves:
-//! `cargo run --example virtual_time --features testkit`.
+//! `cargo run --example virtual_time`.
 //!
 //! These would be three `#[tokio::test]`s beside the handlers. Here they are run one after the
 //! other, and say what happened when.

@@ -11,12 +11,15 @@
 //! | [`job`] | the job model, the job store traits, and [`job::KvStore`], which makes them of a [`kv::Store`] |
 //! | [`worker`] | runs handlers over a [`job::Store`]: concurrency, heartbeats, retries, graceful stop |
 //! | `cron` | adds jobs when schedules say so: crontabs, time zones, what was missed (feature `cron`) |
-//! | `testkit` | the conformance suite and the manual clock (feature `testkit`) |
+//! | `testkit` | the conformance suite, the manual clock, and virtual time for tests of handlers (feature `testkit`) |
+//! | `blocking` | a facade for programs without async (feature `blocking`) |
 //!
 //! An import never goes up a floor.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "blocking")]
+pub mod blocking;
 pub mod clock;
 #[cfg(feature = "cron")]
 pub mod cron;

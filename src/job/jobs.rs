@@ -144,6 +144,7 @@ impl Add {
         traceparent(traceparent: impl Into<Option<String>>);
         tenant(tenant: impl Into<String>);
         flag(flag: impl Into<String>);
+        queue(queue: impl Into<String>);
     }
 }
 
