@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kvjob::job::{
-    Claim, Error, JobId, NewJob, Query, QueueStore as _, Selector, State, StateStore as _,
+    Backoff, Claim, Error, JobId, KvStore, NewJob, Query, QueueStore as _, Selector, State,
+    StateStore as _,
 };
 use kvjob_tests::{Fixture, Space, on_every_store, text};
 
@@ -22,7 +23,9 @@ on_every_store![
     two_jobs_of_one_microsecond_are_two_jobs,
     enqueue_many_answers_and_stores_in_order,
     enqueue_many_stores_nothing_if_one_job_cannot_be,
+    a_job_that_says_nothing_else_has_the_defaults,
     dequeue_next_takes_each_job_once_and_in_order,
+    two_who_dequeue_never_get_the_same_job,
     dequeue_says_whether_the_job_was_there,
     the_list_is_in_claim_order,
     the_list_puts_due_jobs_where_they_will_be_claimed,
@@ -224,6 +227,18 @@ async fn enqueue_many_stores_nothing_if_one_job_cannot_be(f: Fixture) {
     assert!(f.space(Space::Job).await.is_empty());
 }
 
+async fn a_job_that_says_nothing_else_has_the_defaults(f: Fixture) {
+    let job = f.add("t").await;
+    assert_eq!(
+        (job.state, job.priority, job.attempts),
+        (State::Ready, 0, 0)
+    );
+    assert_eq!((job.max_attempts, job.backoff), (25, Backoff::default()));
+    assert_eq!((job.run_at, job.created_at), (f.now(), f.now()));
+    assert_eq!((job.key, job.queue, job.timeout), (None, None, None));
+    assert_eq!((&*job.lane.tenant, job.lane.flags.len()), ("", 0));
+}
+
 async fn dequeue_next_takes_each_job_once_and_in_order(f: Fixture) {
     let low = f.enqueue(text("a", "").priority(5)).await.job.id;
     let high = f.enqueue(text("b", "").priority(-5)).await.job.id;
@@ -242,6 +257,35 @@ async fn dequeue_next_takes_each_job_once_and_in_order(f: Fixture) {
     assert!(next().await.is_none());
     assert_eq!(f.states(low).await, [State::Created, State::Taken]);
     assert!(f.space(Space::Worker).await.is_empty());
+}
+
+async fn two_who_dequeue_never_get_the_same_job(f: Fixture) {
+    const JOBS: usize = 40;
+    let many = (0..JOBS).map(|_| text("t", "")).collect();
+    let added = f.jobs.enqueue_many(many).await.unwrap();
+    let take = |jobs: KvStore| {
+        tokio::spawn(async move {
+            let mut taken = Vec::new();
+            while let Some(job) = jobs.dequeue_next(&Selector::default()).await.unwrap() {
+                taken.push(job.id);
+            }
+            taken
+        })
+    };
+    let takers = [f.jobs.clone(), f.jobs.clone(), f.another().await].map(take);
+    let mut taken = Vec::new();
+    for mut taker in takers {
+        // Those who lose a race wait a while for the next try.
+        taken.extend(loop {
+            tokio::select! {
+                done = &mut taker => break done.unwrap(),
+                () = f.clock.wait_for_sleepers(1) => f.pass(1),
+            }
+        });
+    }
+    taken.sort_unstable();
+    let added: Vec<JobId> = added.iter().map(|added| added.job.id).collect();
+    assert_eq!(taken, added);
 }
 
 async fn dequeue_says_whether_the_job_was_there(f: Fixture) {

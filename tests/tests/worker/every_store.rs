@@ -35,6 +35,8 @@ on_every_store![
     a_job_that_times_out_is_tried_again,
     workers_that_claim_ahead_run_one_job_of_a_queue_at_a_time,
     a_payload_that_does_not_decode_fails_for_good_and_says_where,
+    a_task_that_nobody_knows_waits_untouched_and_is_seen_in_the_counts,
+    flags_are_forbidden_by_a_function_that_is_asked_before_every_claim,
 ];
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -378,4 +380,44 @@ async fn a_payload_that_does_not_decode_fails_for_good_and_says_where(f: Fixture
         assert!(error.contains(part), "{part}: {error}");
     }
     assert_eq!(state(&f, good).await, (State::Completed, 1));
+}
+
+async fn a_task_that_nobody_knows_waits_untouched_and_is_seen_in_the_counts(f: Fixture) {
+    let unknown = f.add("unknown").await;
+    let known = f.add("task").await.id;
+    let worker = worker(&f).handler("task", async |_| ()).build().unwrap();
+    worker.run_once().await.unwrap();
+    assert_eq!(state(&f, known).await, (State::Completed, 1));
+    assert_eq!(f.job(unknown.id).await, unknown);
+    assert_eq!(f.states(unknown.id).await, [State::Created]);
+    let stats = f.jobs.stats().await.unwrap();
+    assert_eq!(stats.tasks["unknown"], [(State::Ready, 1)].into());
+    assert_eq!(stats.tasks["task"], [(State::Completed, 1)].into());
+}
+
+async fn flags_are_forbidden_by_a_function_that_is_asked_before_every_claim(f: Fixture) {
+    let flagged = |flag: &str| job("task").flag(flag);
+    let heavy = f.enqueue(flagged("heavy")).await.job.id;
+    let plain = f.enqueue(flagged("of no meaning")).await.job.id;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let asks = asked.clone();
+    let worker = worker(&f)
+        .forbid_flags(["unheard of"])
+        .forbid_flags_by(move || {
+            let first = asks.fetch_add(1, Ordering::SeqCst) == 0;
+            first.then_some("heavy")
+        })
+        .handler("task", async |_| ())
+        .build()
+        .unwrap();
+    let mut events = worker.events();
+    worker.run_once().await.unwrap();
+    let mut begun = Vec::new();
+    while let Ok(event) = events.try_recv() {
+        if let Event::Started { id, .. } = event {
+            begun.push(id);
+        }
+    }
+    assert_eq!(begun, [plain, heavy]);
+    assert!(asked.load(Ordering::SeqCst) > 1);
 }
