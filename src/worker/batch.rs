@@ -4,18 +4,18 @@
 //! events, its end. What they share is the call, and with it a slot of the worker.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use futures::future::{BoxFuture, join_all};
+use futures::future::join_all;
 use tracing::{Instrument as _, Span};
 
 use super::attempt::{self, Answer, Running};
 use super::handler::{IntoOutcome, Outcome, reason};
 use super::leases::{Held, Why};
 use super::record::{self, Ending};
-use super::route::BoxError;
+use super::route::{BoxError, Route};
 use super::shared::Shared;
 use super::typed::payload;
 use super::{Context, Event, metrics};
@@ -64,10 +64,26 @@ fn outcomes(answer: impl IntoOutcomes, jobs: usize) -> Vec<Outcome> {
 }
 
 /// What runs the jobs of a task, many at a time.
+///
+/// Layers see a call as an attempt of its first job, and its answer as that of this one. What they
+/// answer instead is the answer of all jobs.
+#[derive(Clone, Debug)]
 pub(super) struct Batch {
     max: usize,
-    #[allow(clippy::type_complexity)] // It stands here alone.
-    call: Box<dyn Fn(Vec<Context>) -> BoxFuture<'static, Vec<Outcome>> + Send + Sync>,
+    route: Route,
+}
+
+/// What goes with the first job of a batch through the layers, and comes back.
+#[derive(Debug)]
+pub(super) struct Call {
+    others: Mutex<Vec<Context>>,
+    answers: Mutex<Vec<Outcome>>,
+}
+
+impl Call {
+    fn take<T: Default>(of: &Mutex<T>) -> T {
+        std::mem::take(&mut of.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl Batch {
@@ -77,19 +93,40 @@ impl Batch {
         Answers: Future<Output: IntoOutcomes> + Send + 'static,
     {
         let handler = Arc::new(handler);
-        let call = move |contexts: Vec<Context>| {
+        let route = Route::of(move |first| {
             let handler = Arc::clone(&handler);
             // The function itself may panic: it is called where that is caught.
-            let answers = async move {
-                let jobs = contexts.len();
-                outcomes(handler(contexts).await, jobs)
-            };
-            answers.boxed()
-        };
+            Box::pin(async move {
+                let call = first.call();
+                let others = call.map_or_else(Vec::new, |call| Call::take(&call.others));
+                let jobs = others.len() + 1;
+                let contexts = std::iter::once(first.clone()).chain(others).collect();
+                let answers = outcomes(handler(contexts).await, jobs);
+                let of_first = answers.first().cloned().unwrap_or(Outcome::Complete);
+                if let Some(call) = first.call() {
+                    *call.answers.lock().unwrap_or_else(PoisonError::into_inner) = answers;
+                }
+                of_first
+            })
+        });
+        Self { max, route }
+    }
+
+    /// The same with a layer around it.
+    pub(super) fn layered(self, layer: impl FnOnce(Route) -> Route) -> Self {
         Self {
-            max,
-            call: Box::new(call),
+            route: layer(self.route),
+            ..self
         }
+    }
+
+    /// Calls the handler. There is an answer for each of so many jobs.
+    async fn call(&self, first: Context, jobs: usize) -> Vec<Outcome> {
+        let answer = self.route.run(first.clone()).await;
+        let answers = first.call().map(|call| Call::take(&call.answers));
+        answers
+            .filter(|answers| answers.first() == Some(&answer))
+            .unwrap_or_else(|| vec![answer; jobs])
     }
 
     /// One that gets payloads. Those that do not decode fail their jobs, and no others.
@@ -212,35 +249,36 @@ async fn more(shared: &Shared, max: usize, jobs: &mut Vec<(Job, Held)>) {
 
 /// Calls the handler with these jobs, if there are any, and records how each ended.
 async fn call(shared: &Arc<Shared>, batch: &Batch, members: &[Member]) -> Vec<Option<Error>> {
-    let Some(Member { job: first, .. }) = members.first() else {
+    let Some(first) = members.first() else {
         return Vec::new();
     };
     let span = tracing::info_span!(
         "batch",
-        task = first.lane.task,
+        task = first.job.lane.task,
         jobs = members.len(),
         worker = shared.name,
     );
-    let mut contexts = Vec::with_capacity(members.len());
     for Member {
-        job,
-        held,
-        span: of_job,
-        ..
+        job, span: of_job, ..
     } in members
     {
         span.follows_from(of_job);
         attempt::started(shared, job);
-        let token = held.token().clone();
-        contexts.push(Context::new(job.clone(), Arc::clone(shared), token));
     }
+    let context = |member: &Member, call| {
+        let token = member.held.token().clone();
+        Context::of(member.job.clone(), Arc::clone(shared), token, call)
+    };
+    let others = members.iter().skip(1).map(|member| context(member, None));
+    let others = Mutex::new(others.collect());
+    let answers = Mutex::default();
+    let first = context(first, Some(Call { others, answers }));
     let started = shared.clock.monotonic();
     let patience = members
         .iter()
         .map(|member| attempt::patience(shared, &member.held, (started, member.timeout)));
     let running: Running<'_, Vec<Outcome>> = Box::pin(
-        // The call itself is lazy: see `Batch::new`.
-        AssertUnwindSafe((batch.call)(contexts))
+        AssertUnwindSafe(batch.call(first, members.len()))
             .catch_unwind()
             .instrument(span),
     );
@@ -272,14 +310,6 @@ fn each(answer: Answer<Vec<Outcome>>, jobs: usize) -> Vec<Answer<Outcome>> {
         Some(Ok(outcomes)) => outcomes.into_iter().map(|one| Some(Ok(one))).collect(),
         Some(Err(panic)) => vec![Some(Err(panic)); jobs],
         None => vec![None; jobs],
-    }
-}
-
-impl std::fmt::Debug for Batch {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Batch")
-            .field("max", &self.max)
-            .finish_non_exhaustive()
     }
 }
 

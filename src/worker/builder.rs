@@ -223,7 +223,7 @@ impl Builder {
     /// Every async function or closure that takes a `Vec` of [`Context`]s will do, as long as it
     /// answers with something that is [`IntoOutcomes`]: nothing, or an answer for each job in
     /// their order, or a `Result` of one of these. What becomes of each job is said in the
-    /// [module](super#batches). [Layers](Self::layer) are not put around it.
+    /// [module](super#batches).
     ///
     /// ```
     /// # fn example(store: std::sync::Arc<dyn kvjob::job::Store>) -> kvjob::job::Result<()> {
@@ -295,9 +295,10 @@ impl Builder {
         self.add(task, Work::Each(Route::new(service)), None)
     }
 
-    /// A tower layer around each handler of this worker that runs jobs one by one: a limit, a
-    /// time-out, a span. The layer that is added last sees an attempt first. Around one handler alone:
-    /// [`TaskHandler::layer`].
+    /// A tower layer around each handler of this worker: a limit, a time-out, a span. The layer
+    /// that is added last sees an attempt first. Around one handler alone:
+    /// [`TaskHandler::layer`]. A call of a [batch handler](Self::batch) is an attempt of its first
+    /// job to layers; what they answer instead of it they answer for all its jobs.
     ///
     /// ```
     /// # fn example(builder: kvjob::worker::Builder) {
@@ -518,9 +519,10 @@ impl Builder {
 impl Registered {
     /// The same with these layers around it, the last one outermost.
     fn under(self, layers: &[Box<dyn Fn(Route) -> Route + Send + Sync>]) -> Self {
+        let layered = |route| layers.iter().fold(route, |route, layer| layer(route));
         let work = match self.work {
-            Work::Each(route) => Work::Each(layers.iter().fold(route, |route, layer| layer(route))),
-            Work::Many(batch) => Work::Many(batch),
+            Work::Each(route) => Work::Each(layered(route)),
+            Work::Many(batch) => Work::Many(Arc::new(Batch::clone(&batch).layered(layered))),
         };
         Self { work, ..self }
     }

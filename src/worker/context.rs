@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::batch::Call;
 use super::shared::Shared;
 use crate::clock::Clock;
 use crate::job::{self, Add, Job, Jobs, Level, NewJob};
@@ -24,16 +25,34 @@ struct Inner {
     token: CancellationToken,
     /// When progress was written last, in monotonic time.
     told: Mutex<Option<Duration>>,
+    /// The call of a batch handler, of its first job.
+    call: Option<Call>,
 }
 
 impl Context {
     pub(super) fn new(job: Job, shared: Arc<Shared>, token: CancellationToken) -> Self {
+        Self::of(job, shared, token, None)
+    }
+
+    /// Of the first job of a batch.
+    pub(super) fn of(
+        job: Job,
+        shared: Arc<Shared>,
+        token: CancellationToken,
+        call: Option<Call>,
+    ) -> Self {
         Self(Arc::new(Inner {
             job,
             shared,
             token,
             told: Mutex::default(),
+            call,
         }))
+    }
+
+    /// The call of a batch handler that this is the first job of.
+    pub(super) fn call(&self) -> Option<&Call> {
+        self.0.call.as_ref()
     }
 
     /// The job, as it stood when it was claimed.

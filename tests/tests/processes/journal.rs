@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use kvjob::clock::{Clock as _, SystemClock, Timestamp};
-use kvjob::job::{JobId, Lease};
+use kvjob::job::{Job, JobId, Lease};
 
 /// Where a process writes.
 pub(crate) struct Journal(File);
@@ -33,17 +33,24 @@ impl Journal {
     pub(crate) fn began(&mut self, lease: &Lease, length: Duration) {
         let deadline = lease.deadline.as_micros();
         let begun = deadline - i64::try_from(length.as_micros()).unwrap();
-        self.write(&format!(
-            "began {} {} {begun} {deadline} {}\n",
-            lease.id,
-            lease.epoch,
-            SystemClock.now().as_micros()
-        ));
+        self.begin(lease.id, lease.epoch, (begun, deadline));
     }
 
-    pub(crate) fn ending(&mut self, lease: &Lease) {
+    /// A handler began. Its lease has been extended since, perhaps.
+    pub(crate) fn handler_began(&mut self, job: &Job, lease: Duration) {
+        let begun = job.started_at.unwrap();
+        let deadline = begun.after(lease).as_micros();
+        self.begin(job.id, job.epoch, (begun.as_micros(), deadline));
+    }
+
+    fn begin(&mut self, id: JobId, epoch: u64, (begun, deadline): (i64, i64)) {
+        let known = SystemClock.now().as_micros();
+        self.write(&format!("began {id} {epoch} {begun} {deadline} {known}\n"));
+    }
+
+    pub(crate) fn ending(&mut self, id: JobId, epoch: u64) {
         let now = SystemClock.now().as_micros();
-        self.write(&format!("ending {} {} {now}\n", lease.id, lease.epoch));
+        self.write(&format!("ending {id} {epoch} {now}\n"));
     }
 
     pub(crate) fn completed(&mut self, lease: &Lease) {

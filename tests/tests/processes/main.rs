@@ -5,6 +5,8 @@
 //! The same with a hundred serial queues and four workers in each process: of no queue two jobs run
 //! at a time.
 //!
+//! And once more with workers of the `worker` floor, which claim ahead and run batches: see `ahead`.
+//!
 //! Others add jobs under the same keys: see `keyed`.
 //!
 //! `KVJOB_JOBS` says how many jobs there are (20,000 where not said).
@@ -18,6 +20,7 @@
     reason = "tests"
 )]
 
+mod ahead;
 mod journal;
 mod keyed;
 mod process;
@@ -110,14 +113,15 @@ fn process() {
 }
 
 fn every_job_is_completed_once(server: &Server, url: &str) {
-    work_off(server, url, number_of_jobs(), 0);
+    work_off(server, url, "process", number_of_jobs(), 0);
 }
 
 fn no_two_jobs_of_a_queue_run_at_a_time(server: &Server, url: &str) {
-    work_off(server, url, number_of_jobs() / 5, QUEUES);
+    work_off(server, url, "process", number_of_jobs() / 5, QUEUES);
 }
 
-fn work_off(_server: &Server, url: &str, count: usize, queues: usize) {
+/// Lets processes that run this test work off so many jobs.
+fn work_off(_server: &Server, url: &str, test: &str, count: usize, queues: usize) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let jobs = runtime.block_on(async {
         let store = kvjob_any::open(url).await.unwrap();
@@ -127,7 +131,7 @@ fn work_off(_server: &Server, url: &str, count: usize, queues: usize) {
     let journals = tempfile::tempdir().unwrap();
     let began = Instant::now();
     let workers = if queues > 0 { WORKERS } else { 1 };
-    let kills = let_them_work(url, workers, &journals);
+    let kills = let_them_work(url, test, workers, &journals);
     let took = began.elapsed();
     let attempts = read(journals.path());
     let repeated = runtime.block_on(check(&jobs, &ids, &attempts));
@@ -162,12 +166,12 @@ async fn store_jobs(jobs: &KvStore, count: usize, queues: usize) -> Vec<JobId> {
 }
 
 /// Until one of them finds nothing left to do; then the others, too. Returns how many were killed.
-fn let_them_work(url: &str, workers: usize, journals: &TempDir) -> usize {
+fn let_them_work(url: &str, test: &str, workers: usize, journals: &TempDir) -> usize {
     let mut started = 0;
     let mut start = || {
         started += 1;
         let name = format!("process-{started}");
-        process::start(url, workers, &name, journals.path())
+        process::start_as(test, url, workers, &name, journals.path())
     };
     let mut working: Vec<Child> = (0..PROCESSES).map(|_| start()).collect();
     let began = Instant::now();

@@ -18,11 +18,11 @@ use super::journal::Journal;
 /// Set for such a process: `name directory workers url`.
 const ORDERS: &str = "KVJOB_PROCESS";
 /// How long a job is held that nobody completes.
-const LEASE: Duration = Duration::from_secs(2);
+pub(crate) const LEASE: Duration = Duration::from_secs(2);
 /// How far the clocks of the processes may be apart: they share one.
 const SKEW: Duration = Duration::from_millis(100);
 /// How long one that found nothing waits for news before it looks at what the others hold.
-const POLL: Duration = Duration::from_millis(250);
+pub(crate) const POLL: Duration = Duration::from_millis(250);
 /// Jobs claimed at once.
 const AT_ONCE: usize = 32;
 /// One job in so many is held until its lease is over, as by a process that stood still.
@@ -53,6 +53,16 @@ impl Orders {
         })
     }
 
+    /// What it is called.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it is to write down.
+    pub(crate) fn journal(&self) -> Journal {
+        Journal::create(&self.journal)
+    }
+
     /// How many workers it is to have.
     pub(crate) fn workers(&self) -> usize {
         self.workers
@@ -62,11 +72,6 @@ impl Orders {
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
-}
-
-/// Starts one.
-pub(crate) fn start(url: &str, workers: usize, name: &str, journals: &Path) -> Child {
-    start_as("process", url, workers, name, journals)
 }
 
 /// Starts one that runs nothing but this test.
@@ -96,7 +101,7 @@ pub(crate) fn options() -> Options {
 
 /// Works until no job is left.
 pub(crate) async fn work(orders: Orders) {
-    let journal = Mutex::new(Journal::create(&orders.journal));
+    let journal = Mutex::new(orders.journal());
     let store = kvjob_any::open(&orders.url).await.unwrap();
     let jobs = KvStore::open(store.clone(), options()).await.unwrap();
     let workers = (0..orders.workers).map(|number| {
@@ -139,7 +144,8 @@ async fn one(jobs: &KvStore, claimed: &Claimed, journal: &Mutex<Journal>) {
     if SystemClock.random().is_multiple_of(SLOW) {
         sleep(LEASE + SKEW + POLL).await;
     }
-    journal.lock().unwrap().ending(&claimed.lease);
+    let lease = &claimed.lease;
+    journal.lock().unwrap().ending(lease.id, lease.epoch);
     match jobs.complete(&claimed.lease).await {
         Ok(()) => journal.lock().unwrap().completed(&claimed.lease),
         Err(Error::LeaseLost { .. }) => {}
@@ -147,7 +153,7 @@ async fn one(jobs: &KvStore, claimed: &Claimed, journal: &Mutex<Journal>) {
     }
 }
 
-async fn nothing_is_left(jobs: &KvStore) -> bool {
+pub(crate) async fn nothing_is_left(jobs: &KvStore) -> bool {
     let mut query = Query::new().states([State::Scheduled, State::Ready, State::Running]);
     loop {
         let page = jobs.lookup(&query).await.unwrap();

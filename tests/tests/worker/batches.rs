@@ -13,6 +13,7 @@ use kvjob::kv::wrap::{Operation, Traced};
 use kvjob::worker::{Context, Event, Json, Outcome, Worker};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
+use tower::timeout::TimeoutLayer;
 
 use crate::faulty::Fault;
 use crate::support::{Bench, Gate, LEASE, Runs, SECOND, job, outage, started, within};
@@ -445,5 +446,29 @@ async fn a_batch_and_single_jobs_share_a_worker() {
     assert_eq!(runs.next().await, started(other, "other", 1));
     bench.settle().await;
     assert_eq!(states(&bench, &all).await, [State::Completed; 3]);
+    runs.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_layer_is_around_a_batch_and_answers_for_all_of_its_jobs() {
+    let bench = Bench::new().await;
+    let all = add(&bench, 3).await;
+    let quick = bench.enqueue(job("quick").priority(-1)).await;
+    let slow = bench.enqueue(job("quick").priority(-1)).await;
+    let handler = async |_| std::future::pending::<()>().await;
+    let answers = async |_| vec![Ok(()), Err("no")];
+    let worker = bench.worker().batch("quick", 2, answers);
+    let worker = worker.batch("task", 3, handler);
+    let runs = Runs::start(worker.layer(TimeoutLayer::new(SECOND)));
+    bench.settle().await;
+    assert_eq!(states(&bench, &[quick, slow]).await, [Completed, Scheduled]);
+    assert_eq!(states(&bench, &all).await, [State::Running; 3]);
+    tokio::time::advance(2 * SECOND).await;
+    bench.settle().await;
+    for id in all {
+        let job = bench.get(id).await;
+        assert_eq!((job.state, job.attempts), (State::Scheduled, 1));
+        assert_eq!(job.last_error.as_deref(), Some("request timed out"));
+    }
     runs.stop().await;
 }
