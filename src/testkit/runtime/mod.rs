@@ -140,7 +140,8 @@ impl Runtime {
         RuntimeBuilder::new()
     }
 
-    /// Adds jobs, and asks for them and their results: it derefs to the store.
+    /// Adds jobs, and asks for them and their results: it derefs to the store. Whoever waits for a
+    /// job that has not ended waits until the test runs it.
     pub fn jobs(&self) -> Jobs {
         Jobs::new(Arc::new(self.store.clone()))
     }
@@ -151,7 +152,7 @@ impl Runtime {
     }
 
     /// The clock. Moved by hand, it jumps: what was due in between comes late then, as after a
-    /// machine was asleep.
+    /// machine was asleep, and handlers that wait for time go on at once.
     pub fn clock(&self) -> &ManualClock {
         &self.clock
     }

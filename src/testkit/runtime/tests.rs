@@ -2,11 +2,13 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use futures::FutureExt as _;
 use tokio::sync::mpsc;
 
 use super::*;
 use crate::job::{
-    Backoff, Level, LogQuery, LogStore as _, NewJob, Query, QueueStore as _, StateStore as _,
+    Backoff, LaneFilter, LaneStore as _, Level, LogQuery, LogStore as _, NewJob, Query,
+    QueueStore as _, Rate, StateStore as _,
 };
 use crate::worker::{Builder, Context, Outcome};
 
@@ -332,6 +334,116 @@ async fn what_runs_is_dropped_with_it() {
     test.run_due().await.unwrap();
     drop(test);
     assert_eq!(Arc::strong_count(&held), 1);
+}
+
+#[tokio::test]
+async fn a_handler_may_wait_for_another_job() {
+    let mut test = with(|worker| {
+        worker
+            .concurrency(2)
+            .handler("parent", |context: Context| async move {
+                let child = context.store().enqueue(job("child")).await?.job.id;
+                let ended = context.store().wait(child, HOUR).await?;
+                assert_eq!(ended.state, State::Completed);
+                Ok::<_, Error>(())
+            })
+            .handler("child", |context: Context| async move {
+                context.sleep(MINUTE).await;
+            })
+    })
+    .await;
+    test.store().enqueue(job("parent")).await.unwrap();
+    let ran = test.advance(HOUR).await.unwrap();
+    let expected = ["60 child 1 completed", "60 parent 1 completed"];
+    assert_eq!(told(&ran), expected);
+}
+
+#[tokio::test]
+async fn rates_and_serial_queues_hold_in_virtual_time() {
+    let mut test = with(|worker| {
+        worker
+            .concurrency(8)
+            .handler("limited", |_: Context| async {})
+            .handler("serial", |context: Context| async move {
+                context.sleep(7 * SECOND).await;
+            })
+    })
+    .await;
+    let lane = LaneFilter::all().task("limited");
+    let rate = Rate::new(1, 10 * SECOND);
+    test.store().limit(&lane, Some(rate)).await.unwrap();
+    for _ in 0..3 {
+        test.store().enqueue(job("limited")).await.unwrap();
+        let serial = job("serial").queue("account/ada");
+        test.store().enqueue(serial).await.unwrap();
+    }
+    let ran = test.advance(MINUTE).await.unwrap();
+    let expected = [
+        "0 limited 1 completed",
+        "7 serial 1 completed",
+        "10 limited 1 completed",
+        "14 serial 1 completed",
+        "20 limited 1 completed",
+        "21 serial 1 completed",
+    ];
+    assert_eq!(told(&ran), expected);
+}
+
+#[tokio::test]
+async fn a_job_that_is_put_off_runs_again_then() {
+    let mut test = with(|worker| {
+        worker.handler("later", |context: Context| async move {
+            let due = Timestamp::from_micros(1_767_225_600_000_000).after(HOUR);
+            if context.clock().now() < due {
+                return Outcome::Snooze(due);
+            }
+            Outcome::Complete
+        })
+    })
+    .await;
+    test.store().enqueue(job("later")).await.unwrap();
+    let ran = test.advance(2 * HOUR).await.unwrap();
+    let expected = ["0 later 1 scheduled", "3600 later 1 completed"];
+    assert_eq!(told(&ran), expected);
+}
+
+#[tokio::test]
+async fn what_is_due_at_one_moment_runs_by_priority() {
+    let mut test = with(|worker| worker.fallback(|_: Context| async {})).await;
+    let due = test.now().after(SECOND);
+    for (task, priority) in [("last", 5), ("first", -5), ("second", 0)] {
+        let new = job(task).run_at(due).priority(priority);
+        test.store().enqueue(new).await.unwrap();
+    }
+    let expected = [
+        "1 first 1 completed",
+        "1 second 1 completed",
+        "1 last 1 completed",
+    ];
+    assert_eq!(told(&test.advance(SECOND).await.unwrap()), expected);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_put_forward_by_hand_makes_what_was_due_late() {
+    let mut test = with(|worker| worker.handler("later", |_: Context| async {})).await;
+    let new = job("later").run_at(test.now().after(MINUTE));
+    test.store().enqueue(new).await.unwrap();
+    assert_eq!(test.run_due().await.unwrap(), []);
+    test.clock().set_wall(test.now().after(HOUR));
+    assert_eq!(
+        told(&test.run_due().await.unwrap()),
+        ["3600 later 1 completed"]
+    );
+}
+
+#[tokio::test]
+async fn who_does_not_wait_for_the_end_is_told_with_the_next_call() {
+    let mut test = with(|worker| worker.handler("greet", |_: Context| async {})).await;
+    test.store().enqueue(job("greet")).await.unwrap();
+    // Begun, and dropped.
+    assert!(test.run_due().now_or_never().is_none());
+    let ran = test.advance(SECOND).await.unwrap();
+    assert_eq!(told(&ran), ["0 greet 1 completed"]);
 }
 
 #[cfg(feature = "cron")]
