@@ -5,7 +5,8 @@
 //! The same with a hundred serial queues and four workers in each process: of no queue two jobs run
 //! at a time.
 //!
-//! Others add jobs under the same keys: see `keyed`.
+//! Others add jobs under the same keys: see `keyed`; or have their jobs canceled: see `canceled`; or
+//! give the slots of a schedule their jobs: see `scheduled`.
 //!
 //! `KVJOB_JOBS` says how many jobs there are (20,000 where not said).
 
@@ -18,9 +19,11 @@
     reason = "tests"
 )]
 
+mod canceled;
 mod journal;
 mod keyed;
 mod process;
+mod scheduled;
 
 use std::process::Child;
 use std::time::{Duration, Instant};
