@@ -16,6 +16,9 @@ on_every_store!(
     of_missed_slots_the_latest_alone_is_made_up_for_where_once_is_enough,
     missed_slots_are_skipped_where_not_said,
     a_clock_that_jumps_back_repeats_no_slot,
+    a_clock_that_jumps_forward_is_caught_up_with_oldest_first,
+    where_an_hour_is_skipped_or_comes_twice_a_time_of_the_day_has_one_job,
+    where_an_hour_is_skipped_or_comes_twice_every_so_often_follows_the_clock,
     a_job_has_what_its_crontab_says,
     jitter_moves_the_job_and_not_the_slot,
     a_schedule_of_one_slot_has_one_job,
@@ -129,6 +132,54 @@ async fn a_clock_that_jumps_back_repeats_no_slot(fixture: Fixture) {
     fixture.pass(1800);
     scheduler.run_once().await.unwrap();
     assert_eq!(added(&fixture.jobs).await[2..], ["hourly 01-01T03:00:00Z"]);
+}
+
+async fn a_clock_that_jumps_forward_is_caught_up_with_oldest_first(fixture: Fixture) {
+    let mut scheduler = scheduler(&fixture).schedule(hourly()).build().unwrap();
+    scheduler.run_once().await.unwrap();
+    fixture.clock.set_wall(fixture.in_seconds(3 * 3600 + 600));
+    scheduler.run_once().await.unwrap();
+    let slots = [1, 2, 3].map(|hour| format!("hourly 01-01T0{hour}:00:00Z backfilled"));
+    assert_eq!(added(&fixture.jobs).await, slots);
+    // Back where it was before, they have had their jobs.
+    fixture.clock.set_wall(fixture.now().before(2 * HOUR));
+    scheduler.run_once().await.unwrap();
+    assert_eq!(added(&fixture.jobs).await, slots);
+}
+
+/// The slots in Zurich of some hours from a time on, looked for every quarter of an hour.
+async fn in_zurich(fixture: &Fixture, fields: &str, from: &str, hours: u64) -> Vec<String> {
+    let schedule = Schedule::cron("t", fields)
+        .unwrap()
+        .id(format!("{fields} {from}"));
+    let schedule = schedule.time_zone("Europe/Zurich").unwrap();
+    fixture.clock.set_wall(from.parse().unwrap());
+    let before = added(&fixture.jobs).await.len();
+    let mut scheduler = scheduler(fixture).schedule(schedule).build().unwrap();
+    for _ in 0..=hours * 4 {
+        scheduler.run_once().await.unwrap();
+        fixture.pass(900);
+    }
+    added(&fixture.jobs).await.split_off(before)
+}
+
+/// In 2026 clocks in Zurich go from 02:00 to 03:00 on 29 March, and from 03:00 back to 02:00 on 25
+/// October, both at 01:00 UTC.
+async fn where_an_hour_is_skipped_or_comes_twice_a_time_of_the_day_has_one_job(fixture: Fixture) {
+    let skipped = in_zurich(&fixture, "30 2 * * *", "2026-03-28T23:00:00Z", 4).await;
+    assert_eq!(skipped, ["t 03-29T01:00:00Z"]);
+    let twice = in_zurich(&fixture, "30 2 * * *", "2026-10-24T23:00:00Z", 4).await;
+    assert_eq!(twice, ["t 10-25T00:30:00Z"]);
+}
+
+async fn where_an_hour_is_skipped_or_comes_twice_every_so_often_follows_the_clock(
+    fixture: Fixture,
+) {
+    let skipped = in_zurich(&fixture, "*/30 2 * * *", "2026-03-28T23:00:00Z", 4).await;
+    assert!(skipped.is_empty(), "{skipped:?}");
+    let twice = in_zurich(&fixture, "*/30 2 * * *", "2026-10-24T23:00:00Z", 4).await;
+    let half_hours = ["00:00", "00:30", "01:00", "01:30"];
+    assert_eq!(twice, half_hours.map(|time| format!("t 10-25T{time}:00Z")));
 }
 
 async fn a_job_has_what_its_crontab_says(fixture: Fixture) {

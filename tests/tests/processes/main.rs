@@ -7,7 +7,8 @@
 //!
 //! And once more with workers of the `worker` floor, which claim ahead and run batches: see `ahead`.
 //!
-//! Others add jobs under the same keys: see `keyed`.
+//! Others add jobs under the same keys: see `keyed`; or have their jobs canceled: see `canceled`; or
+//! give the slots of a schedule their jobs: see `scheduled`.
 //!
 //! `KVJOB_JOBS` says how many jobs there are (20,000 where not said).
 
@@ -21,9 +22,11 @@
 )]
 
 mod ahead;
+mod canceled;
 mod journal;
 mod keyed;
 mod process;
+mod scheduled;
 
 use std::process::Child;
 use std::time::{Duration, Instant};

@@ -95,6 +95,29 @@ pub(crate) fn start_as(
     command.spawn().unwrap()
 }
 
+/// One that goes on until it is killed, which it is with this at the latest.
+pub(crate) struct Endless(Child);
+
+impl Endless {
+    /// As [`start_as`].
+    pub(crate) fn start_as(test: &str, url: &str, name: &str) -> Self {
+        Self(start_as(test, url, 1, name, Path::new("none")))
+    }
+
+    /// Kills it; it must not have ended by itself.
+    pub(crate) fn kill(mut self) {
+        assert_eq!(self.0.try_wait().unwrap(), None, "a process failed");
+    }
+}
+
+impl Drop for Endless {
+    fn drop(&mut self) {
+        // It may have failed.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 pub(crate) fn options() -> Options {
     Options::default().max_skew(SKEW)
 }
