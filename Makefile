@@ -132,6 +132,8 @@ examples: ## the examples run; each ends by itself
 		echo "example: $$example"; \
 		cargo run -q --example $$example || exit 1; \
 	done
+	@echo 'example: axum (its test starts and stops it)'
+	@cargo test -q -p example-axum
 
 features: ## default features build, and so does each crate bare and with each feature alone
 	cargo clippy --workspace --all-targets -- -D warnings

@@ -3,30 +3,29 @@
 use std::convert::Infallible;
 use std::io;
 
-use super::control::{Control, Stop};
+use super::control::Control;
 use super::shared::Shared;
 
 /// Stops the worker at the first signal, at once at the second, for as long as it is polled.
 pub(super) async fn listen(shared: &Shared) -> Infallible {
     if shared.handle_signals {
         let control = Control::new(shared.stop.clone(), shared.concurrency.clone());
-        let Err(error) = obey(&control, shared).await;
+        let Err(error) = obey(&control).await;
         tracing::warn!(%error, "cannot listen to signals");
     }
     std::future::pending().await
 }
 
-async fn obey(control: &Control, shared: &Shared) -> io::Result<Infallible> {
+async fn obey(control: &Control) -> io::Result<Infallible> {
     let mut signals = Signals::new()?;
+    // It counts what was heard here: the program, too, may stop the worker at the first one.
+    signals.next().await?;
+    tracing::info!("asked to end by a signal: finishing what runs");
+    control.stop();
     loop {
         signals.next().await?;
-        if *shared.stop.borrow() == Stop::No {
-            tracing::info!("asked to end by a signal: finishing what runs");
-            control.stop();
-        } else {
-            tracing::info!("asked to end by another signal: giving back what runs");
-            control.stop_now();
-        }
+        tracing::info!("asked to end by another signal: giving back what runs");
+        control.stop_now();
     }
 }
 

@@ -27,8 +27,14 @@ async fn the_first_signal_finishes_what_runs_and_a_second_one_gives_it_back() {
     let deaf = Runs::start(deaf);
     let builder = bench.worker().handle_signals(true);
     let runs = Runs::start(builder.handler("task", gate.handler()));
+    // A program that stops its worker at the same signal makes no second one of it.
+    let at_another = Gate::new();
+    bench.add("another").await;
+    let builder = bench.worker().handle_signals(true);
+    let stopped = Runs::start(builder.handler("another", at_another.handler()));
     bench.settle().await;
-    assert_eq!(gate.inside(), 1);
+    assert_eq!((gate.inside(), at_another.inside()), (1, 1));
+    stopped.control.stop();
 
     ask_to_end();
     within(heard.recv()).await;
@@ -36,9 +42,11 @@ async fn the_first_signal_finishes_what_runs_and_a_second_one_gives_it_back() {
     bench.add("task").await;
     bench.settle().await;
     assert_eq!((gate.inside(), runs.run.is_finished()), (1, false));
+    assert_eq!((at_another.inside(), stopped.run.is_finished()), (1, false));
 
     ask_to_end();
     runs.ended().await.unwrap();
+    stopped.ended().await.unwrap();
     let job = bench.get(id).await;
     assert_eq!((job.state, job.attempts), (State::Ready, 0));
     assert!(!deaf.run.is_finished());
