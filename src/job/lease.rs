@@ -207,6 +207,9 @@ pub struct Claimed {
     pub job: Job,
     /// The right to it.
     pub lease: Lease,
+    /// Whether its lease was lost twice in a row, perhaps because it ends the process that runs it.
+    /// Such a job is claimed alone, and should run apart from others.
+    pub suspect: bool,
 }
 
 /// What a claim got.

@@ -211,6 +211,10 @@ async fn more(shared: &Shared, max: usize, jobs: &mut Vec<(Job, Held)>) {
     let Some((first, held)) = jobs.first().filter(|_| max > 0) else {
         return;
     };
+    // A job that may end the process should not take others with it (protocol rule 9).
+    if held.is_alone() {
+        return;
+    }
     // If it cannot be said which jobs to claim, the worker's next claim finds out, and ends it.
     let Ok(selector) = shared.selector() else {
         return;
@@ -234,7 +238,12 @@ async fn more(shared: &Shared, max: usize, jobs: &mut Vec<(Job, Held)>) {
             let deadline = asked.saturating_add(shared.lease);
             for claimed in claims.jobs {
                 metrics::claimed(&claimed.job);
-                let held = shared.leases.hold(claimed.lease, deadline, None);
+                let suspect = claimed.suspect;
+                let held = shared.leases.hold(claimed.lease, deadline, None, suspect);
+                if suspect {
+                    // Back it goes, to come alone.
+                    held.raise(Why::StopNow);
+                }
                 jobs.push((claimed.job, held));
             }
         }

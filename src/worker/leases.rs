@@ -69,12 +69,14 @@ impl Signal {
 }
 
 impl Leases {
-    /// Takes in a lease, until the answer is dropped.
+    /// Takes in a lease, until the answer is dropped; of a job that has a place of its task, or is to
+    /// run alone.
     pub(super) fn hold(
         self: &Arc<Self>,
         lease: Lease,
         deadline: Duration,
         place: Option<Place>,
+        alone: bool,
     ) -> Held {
         let signal = Arc::new(Signal {
             why: watch::Sender::new(Why::No),
@@ -85,6 +87,7 @@ impl Leases {
             key: (lease.id, lease.epoch),
             signal: signal.clone(),
             place,
+            alone,
         };
         let entry = Entry {
             lease,
@@ -184,9 +187,15 @@ pub(super) struct Held {
     key: Key,
     signal: Arc<Signal>,
     place: Option<Place>,
+    alone: bool,
 }
 
 impl Held {
+    /// Whether its job is to run in no batch with others.
+    pub(super) fn is_alone(&self) -> bool {
+        self.alone
+    }
+
     /// It shares the place of another from now on, if its task has a limit.
     pub(super) fn leave_place(&mut self) {
         self.place = None;

@@ -34,7 +34,8 @@
 //! and end: those whose outcome is good are completed, the others are tried again or fail as if they
 //! had run alone. An error is one of all jobs of the call, and so is a panic. A job that timed out or
 //! was canceled has its token fired, and what the handler says of it counts as said above; the
-//! handler itself is only dropped once none of its jobs may go on.
+//! handler itself is only dropped once none of its jobs may go on. A job whose lease was lost twice in
+//! a row, perhaps because it ends the process that runs it, comes in a call of its own.
 //!
 //! # Limits
 //!

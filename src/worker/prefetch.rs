@@ -48,7 +48,8 @@ impl Prefetched {
     pub(super) fn of_task(&mut self, task: &str, most: usize) -> Vec<(Job, Held)> {
         let mut found = Vec::new();
         while found.len() < most
-            && let Some(place) = (self.waiting.iter()).position(|(job, _)| job.lane.task == task)
+            && let Some(place) = (self.waiting.iter())
+                .position(|(job, held)| job.lane.task == task && !held.is_alone())
         {
             found.extend(self.waiting.remove(place));
         }

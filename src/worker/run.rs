@@ -257,12 +257,16 @@ impl Loop {
     }
 
     fn take(&mut self, claimed: Claimed, asked: Duration) {
-        let Claimed { job, lease } = claimed;
+        let Claimed {
+            job,
+            lease,
+            suspect,
+        } = claimed;
         metrics::claimed(&job);
         let shared = &self.shared;
         let deadline = asked.saturating_add(shared.lease);
         let place = shared.places.take(&job.lane.task);
-        let held = shared.leases.hold(lease, deadline, place);
+        let held = shared.leases.hold(lease, deadline, place, suspect);
         if self.end.is_some() || deadline <= shared.clock.monotonic() {
             held.raise(Why::StopNow);
         }
@@ -300,7 +304,8 @@ impl Loop {
 
     /// Runs a job and others of its task in one call of their handler.
     fn start_batch(&mut self, batch: Arc<Batch>, job: Job, held: Held) {
-        let others = batch.max().saturating_sub(1);
+        let others = if held.is_alone() { 1 } else { batch.max() };
+        let others = others.saturating_sub(1);
         let mut others = self.prefetched.of_task(&job.lane.task, others);
         // They are one call, and have one place.
         for (_, held) in &mut others {

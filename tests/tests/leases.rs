@@ -482,7 +482,7 @@ async fn a_suspect_is_claimed_alone_and_one_at_a_time(f: Fixture) {
     }
     let first = f.claim(10).await;
     assert_eq!(first.len(), 1, "a suspect has company");
-    assert_eq!(first[0].job.id, bad[0]);
+    assert_eq!((first[0].job.id, first[0].suspect), (bad[0], true));
     // Ordinary jobs go on, the other suspects wait.
     let others: Vec<JobId> = f.claim(10).await.iter().map(|one| one.job.id).collect();
     assert_eq!(others, good);

@@ -317,6 +317,7 @@ impl Desk {
                         deadline: cx.now,
                     },
                     job,
+                    suspect: header.is_suspect(),
                 })
             }
             Mode::Lease { worker, lease } => {
@@ -365,6 +366,7 @@ impl Desk {
                         deadline,
                     },
                     job,
+                    suspect,
                 })
             }
         }

@@ -2,10 +2,11 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use kvjob::job::State::{Canceled, Completed, Failed, Scheduled};
 use kvjob::job::{
-    Claim, JobId, KvStore, NewJob, Options, QueueStore as _, ResultStore as _, State,
+    Backoff, Claim, JobId, KvStore, NewJob, Options, QueueStore as _, ResultStore as _, State,
     StateStore as _, Task,
 };
 use kvjob::kv::Memory;
@@ -471,4 +472,45 @@ async fn a_layer_is_around_a_batch_and_answers_for_all_of_its_jobs() {
         assert_eq!(job.last_error.as_deref(), Some("request timed out"));
     }
     runs.stop().await;
+}
+
+/// A job that lost its lease twice in a row, and is due.
+async fn suspect(bench: &Bench, priority: i16) -> JobId {
+    let at_once = Backoff::Fixed {
+        wait: Duration::ZERO,
+    };
+    let new = job("task").backoff(at_once).priority(priority);
+    let id = bench.enqueue(new).await;
+    for _ in 0..2 {
+        let claim = Claim::new("dead").lease(SECOND);
+        assert_eq!(bench.store.claim(claim).await.unwrap().jobs.len(), 1);
+        // With what clocks may differ by on top.
+        bench.clock.advance(SECOND * 11);
+        bench.store.expire().await.unwrap();
+    }
+    assert_eq!(bench.get(id).await.state, State::Ready);
+    id
+}
+
+#[tokio::test]
+async fn a_job_that_lost_its_lease_twice_is_in_no_batch_with_others() {
+    for priority in [-1, 1] {
+        let bench = Bench::new().await;
+        let bad = suspect(&bench, priority).await;
+        let good = add(&bench, 3).await;
+        let calls = Calls::default();
+        let seen = calls.clone();
+        let handler = move |batch: Vec<Context>| {
+            seen.lock().unwrap().push(ids(&batch));
+            async {}
+        };
+        let builder = bench.worker().prefetch(8);
+        let runs = Runs::start(builder.batch("task", 9, handler));
+        bench.settle().await;
+        let calls = calls.lock().unwrap().clone();
+        assert!(calls.contains(&vec![bad]), "{calls:?}");
+        assert_eq!(calls.concat().len(), 4, "{calls:?}");
+        assert_eq!(states(&bench, &good).await, [State::Completed; 3]);
+        runs.stop().await;
+    }
 }

@@ -1,12 +1,13 @@
 //! What a worker can be told.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use kvjob::clock::Clock as _;
 use kvjob::job::Error;
-use kvjob::worker::Builder;
+use kvjob::worker::{Builder, Worker};
 
-use crate::support::{Bench, Runs, started};
+use crate::support::{Bench, Gate, Runs, SECOND, started};
 
 #[tokio::test]
 async fn options_that_cannot_be_are_refused() {
@@ -52,5 +53,35 @@ async fn a_worker_with_endless_lease_and_poll_works() {
     let id = bench.add("task").await;
     assert_eq!(runs.next().await, started(id, "task", 1));
     assert!(bench.clock.now() > kvjob::clock::Timestamp::MIN);
+    runs.stop().await;
+}
+
+#[tokio::test]
+async fn where_nothing_is_said_it_runs_one_job_polls_every_2_s_and_leases_for_5_minutes() {
+    let bench = Bench::deaf().await;
+    let gate = Gate::new();
+    let worker = || {
+        let worker = Worker::builder(bench.store.clone()).handle_signals(false);
+        worker.clock(Arc::new(bench.clock.clone()))
+    };
+    let runs = Runs::start(worker().handler("task", gate.handler()));
+    bench.settle().await;
+    let claims = bench.store.calls("claim");
+    for looks in 1..4 {
+        bench.pass(2 * SECOND - SECOND / 1000).await;
+        assert_eq!(bench.store.calls("claim"), claims + looks - 1);
+        bench.pass(SECOND / 1000).await;
+        assert_eq!(bench.store.calls("claim"), claims + looks);
+    }
+    bench.add("task").await;
+    bench.add("task").await;
+    bench.pass(2 * SECOND).await;
+    assert_eq!(gate.inside(), 1);
+    // A beat at a third of the lease.
+    bench.pass(99 * SECOND).await;
+    assert_eq!(bench.store.beats(), [0; 0]);
+    bench.pass(SECOND).await;
+    assert_eq!(bench.store.beats(), [1]);
+    gate.open(2);
     runs.stop().await;
 }

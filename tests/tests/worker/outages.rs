@@ -135,3 +135,19 @@ fn ended_jobs(runs: &mut Runs) -> Vec<Event> {
         .filter(|event| matches!(event, Event::Ended { .. } | Event::LeaseLost { .. }))
         .collect()
 }
+
+#[tokio::test]
+async fn only_errors_of_the_store_in_a_row_end_a_worker() {
+    let bench = Bench::new().await;
+    let builder = bench.worker().max_store_errors(3);
+    let runs = Runs::start(builder.handler("task", async |_| ()));
+    bench.settle().await;
+    for _ in 0..5 {
+        bench.store.fail("claim", 2, outage());
+        bench.pass_slowly(10 * SECOND).await;
+        assert!(!runs.run.is_finished());
+    }
+    bench.store.fail("claim", 3, outage());
+    bench.pass_slowly(10 * SECOND).await;
+    runs.ended().await.unwrap_err();
+}
