@@ -32,7 +32,9 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use kvjob::clock::{Clock as _, SystemClock};
-use kvjob::job::{JobId, KvStore, NewJob, QueueStore as _, State, StateStore as _, Store as _};
+use kvjob::job::{
+    Backoff, JobId, KvStore, NewJob, QueueStore as _, State, StateStore as _, Store as _,
+};
 use kvjob_servers::{Server, etcd, postgres, redis};
 use tempfile::TempDir;
 
@@ -48,6 +50,10 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// Workers in each process, and serial queues, where there are such.
 const WORKERS: usize = 4;
 const QUEUES: usize = 100;
+/// How long a job of these queues waits once its holder was killed.
+const BACKOFF: Backoff = Backoff::Fixed {
+    wait: Duration::from_millis(100),
+};
 /// Jobs stored at once.
 const BATCH: usize = 1_000;
 /// Jobs that are looked at together.
@@ -158,7 +164,8 @@ async fn store_jobs(jobs: &KvStore, count: usize, queues: usize) -> Vec<JobId> {
             let job = NewJob::new(task, &number).unwrap();
             let job = job.priority(priority).max_attempts(1_000);
             match number.checked_rem(queues) {
-                Some(queue) => job.queue(format!("queue-{queue}")),
+                // So that the end does not wait for jobs whose holders were killed several times.
+                Some(queue) => job.queue(format!("queue-{queue}")).backoff(BACKOFF),
                 None => job,
             }
         });
