@@ -28,16 +28,18 @@ mod keyed;
 mod process;
 mod scheduled;
 
-use std::process::Child;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use kvjob::clock::{Clock as _, SystemClock};
-use kvjob::job::{JobId, KvStore, NewJob, QueueStore as _, State, StateStore as _, Store as _};
+use kvjob::job::{
+    Backoff, JobId, KvStore, NewJob, QueueStore as _, State, StateStore as _, Store as _,
+};
 use kvjob_servers::{Server, etcd, postgres, redis};
 use tempfile::TempDir;
 
 use journal::{Attempt, Journals, read};
+use process::Process;
 
 /// Processes that work at the same time.
 const PROCESSES: usize = 4;
@@ -48,6 +50,10 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// Workers in each process, and serial queues, where there are such.
 const WORKERS: usize = 4;
 const QUEUES: usize = 100;
+/// How long a job of these queues waits once its holder was killed.
+const BACKOFF: Backoff = Backoff::Fixed {
+    wait: Duration::from_millis(100),
+};
 /// Jobs stored at once.
 const BATCH: usize = 1_000;
 /// Jobs that are looked at together.
@@ -158,7 +164,8 @@ async fn store_jobs(jobs: &KvStore, count: usize, queues: usize) -> Vec<JobId> {
             let job = NewJob::new(task, &number).unwrap();
             let job = job.priority(priority).max_attempts(1_000);
             match number.checked_rem(queues) {
-                Some(queue) => job.queue(format!("queue-{queue}")),
+                // So that the end does not wait for jobs whose holders were killed several times.
+                Some(queue) => job.queue(format!("queue-{queue}")).backoff(BACKOFF),
                 None => job,
             }
         });
@@ -176,7 +183,7 @@ fn let_them_work(url: &str, test: &str, workers: usize, journals: &TempDir) -> u
         let name = format!("process-{started}");
         process::start_as(test, url, workers, &name, journals.path())
     };
-    let mut working: Vec<Child> = (0..PROCESSES).map(|_| start()).collect();
+    let mut working: Vec<Process> = (0..PROCESSES).map(|_| start()).collect();
     let began = Instant::now();
     let mut kills = 0;
     loop {
@@ -185,7 +192,7 @@ fn let_them_work(url: &str, test: &str, workers: usize, journals: &TempDir) -> u
         assert!(began.elapsed() < PATIENCE, "they are not done");
         let mut ended = None;
         for child in &mut working {
-            if let Some(status) = child.try_wait().unwrap() {
+            if let Some(status) = child.try_wait() {
                 assert!(status.success(), "a process failed: {status}");
                 ended = Some(());
             }
@@ -194,13 +201,12 @@ fn let_them_work(url: &str, test: &str, workers: usize, journals: &TempDir) -> u
             break;
         }
         let victim = usize::try_from(SystemClock.random() % PROCESSES as u64).unwrap();
-        working[victim].kill().unwrap();
-        working[victim].wait().unwrap();
+        // Dropped, the one before is killed.
         working[victim] = start();
         kills += 1;
     }
     for child in &mut working {
-        let status = child.wait().unwrap();
+        let status = child.wait();
         assert!(status.success(), "a process failed: {status}");
     }
     kills

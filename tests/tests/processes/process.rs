@@ -1,7 +1,7 @@
 //! One of the processes: claims, works for a moment, completes, and ends when nothing is left.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -74,6 +74,29 @@ impl Orders {
     }
 }
 
+/// One of them, which is killed with this at the latest: a test that fails leaves none behind.
+pub(crate) struct Process(Child);
+
+impl Process {
+    /// How it ended, if it has.
+    pub(crate) fn try_wait(&mut self) -> Option<ExitStatus> {
+        self.0.try_wait().unwrap()
+    }
+
+    /// How it ends.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        self.0.wait().unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Starts one that runs nothing but this test.
 pub(crate) fn start_as(
     test: &str,
@@ -81,7 +104,7 @@ pub(crate) fn start_as(
     workers: usize,
     name: &str,
     journals: &Path,
-) -> Child {
+) -> Process {
     let program = std::env::current_exe().unwrap();
     let mut command = Command::new(program);
     command
@@ -92,11 +115,11 @@ pub(crate) fn start_as(
         )
         .stdin(Stdio::null())
         .stdout(Stdio::null());
-    command.spawn().unwrap()
+    Process(command.spawn().unwrap())
 }
 
-/// One that goes on until it is killed, which it is with this at the latest.
-pub(crate) struct Endless(Child);
+/// One that goes on until it is killed.
+pub(crate) struct Endless(Process);
 
 impl Endless {
     /// As [`start_as`].
@@ -106,15 +129,7 @@ impl Endless {
 
     /// Kills it; it must not have ended by itself.
     pub(crate) fn kill(mut self) {
-        assert_eq!(self.0.try_wait().unwrap(), None, "a process failed");
-    }
-}
-
-impl Drop for Endless {
-    fn drop(&mut self) {
-        // It may have failed.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        assert_eq!(self.0.try_wait(), None, "a process failed");
     }
 }
 
