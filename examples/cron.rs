@@ -1,5 +1,5 @@
 //! A nightly report that makes up for the nights it missed, under a clock that this program moves:
-//! `cargo run --example cron --features testkit`.
+//! `cargo run --example cron`.
 //!
 //! Without `.clock(...)` it goes by the system's, and `scheduler.run()` adds jobs until it is
 //! stopped.
