@@ -292,6 +292,13 @@ impl Recent {
         }
     }
 
+    /// Takes the latest step out again, if it is such a one: another takes its place.
+    pub(crate) fn take_back(&mut self, is_such: impl FnOnce(&StoredStep) -> bool) {
+        if self.steps.pop_if(|step| is_such(step)).is_some() {
+            self.next = self.next.saturating_sub(1);
+        }
+    }
+
     /// Takes out what no longer fits beside the latest steps (rule 3). The latest error stays, so
     /// that a job's last error is in its header.
     pub(crate) fn spill(&mut self) -> Vec<StoredStep> {

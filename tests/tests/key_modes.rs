@@ -31,7 +31,7 @@ on_every_store![
     a_running_job_without_its_key_that_is_given_back_runs_once_more,
     a_replaced_job_may_move_to_another_task,
     arguments_of_every_size_replace_each_other,
-    every_keyed_add_leaves_a_step,
+    keyed_adds_leave_a_step_and_those_that_change_nothing_one_in_a_row,
     a_mode_without_a_key_is_refused,
     a_waiting_job_is_deleted_by_its_key,
     a_running_job_is_taken_from_its_key_and_not_retried,
@@ -358,7 +358,7 @@ async fn arguments_of_every_size_replace_each_other(f: Fixture) {
     assert!(f.space(Space::Payload).await.is_empty());
 }
 
-async fn every_keyed_add_leaves_a_step(f: Fixture) {
+async fn keyed_adds_leave_a_step_and_those_that_change_nothing_one_in_a_row(f: Fixture) {
     let id = f.enqueue(keyed("", KeyMode::Replace)).await.job.id;
     for mode in [KeyMode::UnsafeDedupe, KeyMode::Replace] {
         for _ in 0..6 {
@@ -371,7 +371,8 @@ async fn every_keyed_add_leaves_a_step(f: Fixture) {
     f.jobs.complete(&claimed.lease).await.unwrap();
     let notes = notes(&f, id).await;
     let count = |text| notes.iter().filter(|note| *note == text).count();
-    assert_eq!(count("enqueued again under its key"), 7);
+    // Those in a row leave one, so that a history does not grow without end.
+    assert_eq!(count("enqueued again under its key"), 2);
     assert_eq!(count("replaced under its key"), 6);
     assert_eq!(count("its key went to a new job"), 1);
     // Only the claim names the worker.

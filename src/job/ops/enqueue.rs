@@ -185,6 +185,11 @@ impl Operation for Enqueue {
             }
             _ => {
                 if !is_done {
+                    // One step stands for all of them in a row: a key that is in use may be asked
+                    // for without end.
+                    header
+                        .history
+                        .take_back(|step| step.reason.as_deref() == Some(FOUND));
                     let state = header.state(cx.now);
                     transition::step(cx, &mut header, state, Why::Note(FOUND));
                     transition::write(cx, view, id, &mut header)?;
