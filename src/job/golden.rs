@@ -79,6 +79,7 @@ fn sample() -> Header {
     };
     Header {
         revision: 3,
+        token: 0x0123_4567_89ab_cdef,
         epoch: 1,
         phase: Phase::Running,
         lane: lane(),

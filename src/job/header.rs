@@ -29,6 +29,8 @@ const MAX_RECENT_REASONS: usize = 1024;
 pub(crate) struct Header {
     /// Every write adds one (rule 1).
     pub(crate) revision: u64,
+    /// The commit that wrote it last, as far as it may be asked for later (rule 2).
+    pub(crate) token: u64,
     /// Changed only by claim, expiry and take-away (rule 1).
     pub(crate) epoch: u64,
     pub(crate) phase: Phase,
@@ -289,13 +291,6 @@ impl Recent {
     pub(crate) fn clear_errors(&mut self) {
         for step in &mut self.steps {
             step.is_error = false;
-        }
-    }
-
-    /// Takes the latest step out again, if it is such a one: another takes its place.
-    pub(crate) fn take_back(&mut self, is_such: impl FnOnce(&StoredStep) -> bool) {
-        if self.steps.pop_if(|step| is_such(step)).is_some() {
-            self.next = self.next.saturating_sub(1);
         }
     }
 

@@ -68,6 +68,7 @@ pub(crate) fn write(
     header: &mut Header,
 ) -> Result<()> {
     header.revision += 1;
+    header.token = cx.token;
     // On a bag a commit takes one chunk of a job; what does not spill now does with the next.
     if !view.writes(&cx.keys.histories(id)) {
         let spilled = header.history.spill();

@@ -55,8 +55,8 @@ impl Planner {
         Ok(())
     }
 
-    /// Whether a step of this token is in any header the commit wrote, or the token itself in what
-    /// a sweep wrote.
+    /// Whether the token is in any header the commit wrote, in a step if the header was written
+    /// again since, or in what a sweep wrote.
     ///
     /// A header that the commit removed says nothing any more. But while the lease of the job lasts
     /// nobody else can end, and so remove it; after that, or where there was none, somebody may
@@ -74,7 +74,7 @@ impl Planner {
                     .is_ok_and(|walks| walks.token == token),
                 Some(object) => Header::decode(&object.key, &object.value).is_ok_and(|header| {
                     let mut steps = header.history.steps.iter();
-                    steps.any(|step| step.token == token)
+                    header.token == token || steps.any(|step| step.token == token)
                 }),
                 None => match id.and_then(|id| lease_of_removed(plan, id)) {
                     Some(until) if self.clock.now() < until => true,

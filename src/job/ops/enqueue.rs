@@ -15,9 +15,7 @@ use super::super::{Done, Enqueued, Error, JobId, KeyMode, NewJob, Result, State,
 use super::Operation;
 use crate::kv::Key;
 
-/// What the history says of a job that a keyed add found.
-const FOUND: &str = "enqueued again under its key";
-/// Of one that a keyed add replaced.
+/// What the history says of a job that a keyed add replaced.
 const REPLACED: &str = "replaced under its key";
 /// Of one whose key went to another.
 const SUPERSEDED: &str = "its key went to a new job";
@@ -53,6 +51,7 @@ impl Enqueue {
         let job = &self.job;
         Header {
             revision: 1,
+            token: cx.token,
             epoch: 0,
             phase: Phase::Waiting,
             lane: job.lane.clone(),
@@ -185,13 +184,7 @@ impl Operation for Enqueue {
             }
             _ => {
                 if !is_done {
-                    // One step stands for all of them in a row: a key that is in use may be asked
-                    // for without end.
-                    header
-                        .history
-                        .take_back(|step| step.reason.as_deref() == Some(FOUND));
-                    let state = header.state(cx.now);
-                    transition::step(cx, &mut header, state, Why::Note(FOUND));
+                    // No step: nothing happened to the job, and a key may be asked for without end.
                     transition::write(cx, view, id, &mut header)?;
                 }
                 let job = transition::to_job(cx, view, id, &header).await?;

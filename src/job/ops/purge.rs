@@ -140,7 +140,8 @@ pub(in crate::job) async fn remove(
             // Not by `transition::write`, which may add to what is being removed. One step stands
             // for all the plans it takes.
             if header.phase == Phase::Deleting {
-                header.history.take_back(|_| true);
+                header.history.steps.pop();
+                header.history.next = header.history.next.saturating_sub(1);
             }
             header.phase = Phase::Deleting;
             transition::step(cx, &mut header, State::Removed, Why::Nothing);
