@@ -30,7 +30,7 @@
 //! order of their keys. A page of a scan, and what `get_many` finds, is of one moment.
 //!
 //! Watchers in other processes hear of a put some milliseconds after it. A process tells the others
-//! at most every 10 ms, and of very many keys by their prefixes.
+//! beside the commits, many at once where there are many, and of very many keys by their prefixes.
 //!
 //! While the server is away calls wait for it, ten seconds [by default](Options::timeout), and the
 //! store comes back by itself. Reads are tried again. A commit whose answer was lost is

@@ -1,8 +1,9 @@
 //! Telling watchers, here and in other processes, what was put: by `NOTIFY`, beside the commits.
 //!
 //! A `NOTIFY` inside a commit would make all commits of a database wait for each other, so it goes
-//! over a connection of its own, after them, and at most every 10 ms: what was put meanwhile is
-//! told together. Keys that do not fit into one message are cut to prefixes that stand for them.
+//! over a connection of its own, after them. A short silence follows each message, the longer the
+//! more it told: what is put meanwhile is told together. Keys that do not fit into one message are
+//! cut to prefixes that stand for them.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -22,8 +23,11 @@ use tokio_util::sync::CancellationToken;
 use crate::error;
 use crate::session::{FIRST_PAUSE, LAST_PAUSE, Server, Stream};
 
-/// How long a process keeps silent after it told the others something.
-const SILENCE: Duration = Duration::from_millis(10);
+/// How long a process keeps silent after it told the others something: at least, more for each key,
+/// and at most. A few jobs are to be heard of in a moment, many must not cost a message each.
+const SHORTEST_SILENCE: Duration = Duration::from_millis(1);
+const SILENCE_A_KEY: Duration = Duration::from_micros(250);
+const LONGEST_SILENCE: Duration = Duration::from_millis(10);
 /// Bytes of a message: PostgreSQL takes less than 8,000.
 const MOST_BYTES: usize = 7900;
 /// Keys that wait to be told; beyond it everything is said to have changed.
@@ -113,6 +117,13 @@ impl Drop for Connected {
     }
 }
 
+/// How long to keep silent after so many keys.
+fn silence_after(keys: usize) -> Duration {
+    let keys = u32::try_from(keys).unwrap_or(u32::MAX);
+    let silence = SHORTEST_SILENCE.saturating_add(SILENCE_A_KEY.saturating_mul(keys));
+    silence.min(LONGEST_SILENCE)
+}
+
 /// How a connection came to its end.
 enum End {
     Lost,
@@ -163,6 +174,7 @@ impl Line {
                 _ = &mut connected.listening => return End::Lost,
             };
             let waiting = self.bell.take();
+            let silence = silence_after(waiting.len());
             if !waiting.is_empty() {
                 let told = self.tell(connected, &waiting).await;
                 if told.is_err() && !asked {
@@ -174,7 +186,7 @@ impl Line {
                 return End::Asked;
             }
             tokio::select! {
-                () = sleep(SILENCE) => {}
+                () = sleep(silence) => {}
                 () = self.ended.cancelled() => {}
             }
         }
