@@ -11,7 +11,8 @@ use clap::{Parser, Subcommand};
 
 pub(crate) use by_hand::{Complete, Fail, Remove, Reschedule, Unlock};
 pub(crate) use jobs::{
-    ACTIVE, Cancel, Enqueue, FINAL, List, Purge, REVIVABLE, Retry, Show, Stats, Wait, Which,
+    ACTIVE, Cancel, Enqueue, FINAL, History, List, Log, Pages, Purge, REVIVABLE, Retry, Show,
+    Stats, Wait, Which,
 };
 pub(crate) use lanes::{Lanes, Limit, Pause, Resume, WhichLanes};
 pub(crate) use store::{Action, Backends, Check, Copy, Dump, Quarantine, Restore};
@@ -63,6 +64,8 @@ pub(crate) enum Command {
     Enqueue(Enqueue),
     List(List),
     Show(Show),
+    History(History),
+    Log(Log),
     Wait(Wait),
     Stats(Stats),
     Retry(Retry),

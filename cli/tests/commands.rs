@@ -176,6 +176,54 @@ fn list_goes_on_where_it_ended() {
 }
 
 #[test]
+fn history_and_log_tell_of_all_jobs_or_of_one() {
+    let place = furnished();
+    let bad = id(&place.job("bad"));
+    let steps = |args: &[&str]| {
+        let answer = place.ok(&[&["history", "--json"], args].concat());
+        let steps = answer.lines();
+        let text = |step: &Value| step["state"].as_str().unwrap().to_owned();
+        steps.iter().map(text).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(steps(&[&bad]), "created running failed");
+    assert_eq!(
+        steps(&["--state", "failed,completed"]),
+        "completed failed failed"
+    );
+    assert_eq!(
+        steps(&["--state", "created", "--all"]).split(' ').count(),
+        5
+    );
+    assert_eq!(steps(&["--before", "2000-01-01T00:00:00Z"]), "");
+
+    let logged = place.ok(&["log", "--level", "warn", "--json"]).lines();
+    assert!(
+        logged
+            .iter()
+            .any(|line| line["job"] == bad && line["message"] == "it broke")
+    );
+    assert_eq!(place.ok(&["log", &bad, "--json"]).lines().len(), 1);
+    assert!(place.ok(&["log"]).out.contains("it broke"));
+    assert!(
+        place
+            .ok(&["history"])
+            .out
+            .starts_with(&id(&place.job("good")))
+    );
+    assert_eq!(place.kvjob(&["log", "--level", "loud"]).code, Some(2));
+
+    // It says how to go on.
+    let first = place.ok(&["history", "--state", "failed", "--limit", "1"]);
+    let (_, words) = first
+        .err
+        .trim()
+        .split_once("there may be more: kvjob ")
+        .unwrap();
+    let next = place.ok(&words.split(' ').collect::<Vec<_>>());
+    assert!(next.out.starts_with(&id(&place.job("worse"))), "{next:?}");
+}
+
+#[test]
 fn show_tells_the_whole_story() {
     let place = furnished();
     let job = place.job("bad");

@@ -110,6 +110,23 @@ fn only_the_named_tasks_are_worked_off_and_failures_are_told() {
 }
 
 #[test]
+fn the_jobs_of_schedules_in_the_store_are_added_where_that_is_said() {
+    let place = Place::new();
+    place.ok(&["cron", "add", "soon", "--in", "1s"]);
+    fs::write(place.path("go"), "").unwrap();
+    let child = work(&place, &["--json", "--cron"]);
+    wait_for("the job to be done", || {
+        let jobs = place.jobs();
+        let first = jobs.first()?;
+        (first["state"] == "completed").then_some(())
+    });
+    signal(child.id(), "TERM");
+    let answer = Answer::from(child);
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    assert_eq!(answer.lines().last().unwrap()["scheduled"], 1);
+}
+
+#[test]
 fn with_a_crontab_the_jobs_of_schedules_are_added_and_worked_off() {
     let place = Place::new();
     place.ok(&["cron", "add", "soon", "--in", "1s"]);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::JobId;
 use crate::clock::Timestamp;
 
 /// How grave a log line is.
@@ -35,6 +36,8 @@ impl std::fmt::Display for Level {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct LogLine {
+    /// Whose log it is in.
+    pub job: JobId,
     /// When it was written.
     pub at: Timestamp,
     /// How grave it is.

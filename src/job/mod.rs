@@ -65,7 +65,7 @@ pub use payload::Payload;
 pub use quarantined::{
     ParseQuarantineIdError, QuarantineId, Quarantined, QuarantinedRecord, Released,
 };
-pub use query::{Cursor, LogQuery, Page, Query};
+pub use query::{Cursor, HistoryQuery, LogQuery, Page, Query};
 pub use reschedule::Reschedule;
 pub use result::Ended;
 pub use retention::Retention;

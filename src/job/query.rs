@@ -1,11 +1,11 @@
-//! Asking for jobs and log lines, page by page.
+//! Asking for jobs, their steps and log lines, page by page.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{JobId, Level, State};
+use super::{JobId, Level, LogLine, State, Step};
 use crate::clock::Timestamp;
 
 /// Where a page goes on: opaque, and only for the query that gave it. Prints and reads as text.
@@ -162,10 +162,10 @@ impl Query {
     }
 }
 
-/// Which log lines of one job are asked for. What is not set matches all.
+/// Which log lines are asked for, of one job or of all. What is not set matches all.
 #[derive(Clone, Debug)]
 pub struct LogQuery {
-    pub(crate) id: JobId,
+    pub(crate) id: Option<JobId>,
     pub(crate) levels: Vec<Level>,
     pub(crate) after: Option<Timestamp>,
     pub(crate) before: Option<Timestamp>,
@@ -176,9 +176,17 @@ pub struct LogQuery {
 impl LogQuery {
     /// Every line of this job, 100 a page.
     pub fn new(id: JobId) -> Self {
+        Self {
+            id: Some(id),
+            ..Self::of_all_jobs()
+        }
+    }
+
+    /// Every line of every job, 100 a page.
+    pub fn of_all_jobs() -> Self {
         let limit = Query::DEFAULT_LIMIT;
         Self {
-            id,
+            id: None,
             levels: Vec::new(),
             after: None,
             before: None,
@@ -220,5 +228,86 @@ impl LogQuery {
     pub fn cursor(mut self, cursor: impl Into<Option<Cursor>>) -> Self {
         self.cursor = cursor.into();
         self
+    }
+
+    pub(crate) fn matches(&self, line: &LogLine) -> bool {
+        (self.levels.is_empty() || self.levels.contains(&line.level))
+            && self.after.is_none_or(|after| line.at >= after)
+            && self.before.is_none_or(|before| line.at < before)
+    }
+}
+
+/// Which steps of histories are asked for, of one job or of all. What is not set matches all.
+#[derive(Clone, Debug)]
+pub struct HistoryQuery {
+    pub(crate) id: Option<JobId>,
+    pub(crate) states: Vec<State>,
+    pub(crate) after: Option<Timestamp>,
+    pub(crate) before: Option<Timestamp>,
+    pub(crate) limit: usize,
+    pub(crate) cursor: Option<Cursor>,
+}
+
+impl HistoryQuery {
+    /// Every step of this job, 100 a page.
+    pub fn new(id: JobId) -> Self {
+        Self {
+            id: Some(id),
+            ..Self::of_all_jobs()
+        }
+    }
+
+    /// Every step of every job, 100 a page.
+    pub fn of_all_jobs() -> Self {
+        let limit = Query::DEFAULT_LIMIT;
+        Self {
+            id: None,
+            states: Vec::new(),
+            after: None,
+            before: None,
+            limit,
+            cursor: None,
+        }
+    }
+
+    /// Only steps into one of these states.
+    #[must_use]
+    pub fn states(mut self, states: impl IntoIterator<Item = State>) -> Self {
+        self.states = states.into_iter().collect();
+        self
+    }
+
+    /// Only steps taken at or after this time.
+    #[must_use]
+    pub fn after(mut self, time: Timestamp) -> Self {
+        self.after = Some(time);
+        self
+    }
+
+    /// Only steps taken before this time.
+    #[must_use]
+    pub fn before(mut self, time: Timestamp) -> Self {
+        self.before = Some(time);
+        self
+    }
+
+    /// At most this many in a page: 1 to [`Query::MAX_LIMIT`].
+    #[must_use]
+    pub fn limit(mut self, limit: usize) -> Self {
+        self.limit = limit.clamp(1, Query::MAX_LIMIT);
+        self
+    }
+
+    /// The page that begins here.
+    #[must_use]
+    pub fn cursor(mut self, cursor: impl Into<Option<Cursor>>) -> Self {
+        self.cursor = cursor.into();
+        self
+    }
+
+    pub(crate) fn matches(&self, step: &Step) -> bool {
+        (self.states.is_empty() || self.states.contains(&step.state))
+            && self.after.is_none_or(|after| step.at >= after)
+            && self.before.is_none_or(|before| step.at < before)
     }
 }

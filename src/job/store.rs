@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::{
-    Beat, Claim, Claims, CronRecord, Cursor, Ended, Enqueued, Failure, Fired, Job, JobId,
-    LaneFilter, LaneSetting, LaneStatus, Lease, Level, LogLine, LogQuery, NewJob, Outcome, Page,
-    Payload, QuarantineId, Quarantined, QuarantinedRecord, Query, Rate, Released, Reschedule,
+    Beat, Claim, Claims, CronRecord, Cursor, Ended, Enqueued, Failure, Fired, HistoryQuery, Job,
+    JobId, LaneFilter, LaneSetting, LaneStatus, Lease, Level, LogLine, LogQuery, NewJob, Outcome,
+    Page, Payload, QuarantineId, Quarantined, QuarantinedRecord, Query, Rate, Released, Reschedule,
     Result, Selector, Stats, Step,
 };
 use crate::clock::Timestamp;
@@ -237,6 +237,14 @@ pub trait StateStore: Send + Sync {
     /// As [`get`](Self::get).
     async fn history(&self, id: JobId) -> Result<Vec<Step>>;
 
+    /// Steps of one job or of all, a page at a time: one job after the other in the order in which
+    /// they were stored, each from its first step on. A page may be empty although more follow.
+    /// Of all jobs, those that cannot be read are left out and warned of.
+    ///
+    /// # Errors
+    /// [`Invalid`](super::Error::Invalid) (`bad-cursor`), or as [`get`](Self::get) for one job.
+    async fn lookup_history(&self, query: &HistoryQuery) -> Result<Page<(JobId, Step)>>;
+
     /// How many jobs are in which state, by task: counted one by one, a page at a time.
     ///
     /// # Errors
@@ -341,7 +349,9 @@ pub trait LogStore: Send + Sync {
         fields: BTreeMap<String, String>,
     ) -> Result<()>;
 
-    /// The lines of a job's log, oldest first, a page at a time.
+    /// The lines of a job's log, oldest first, a page at a time; or of those of all jobs, one job
+    /// after the other in the order in which they were stored. Such a page may be empty although
+    /// more follow, and leaves out, and warns of, what cannot be read.
     ///
     /// # Errors
     /// What the store says.

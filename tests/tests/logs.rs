@@ -12,6 +12,8 @@ use kvjob_tests::{Fixture, Space, on_every_store, text};
 on_every_store![
     lines_come_in_the_order_in_which_they_were_written,
     lines_are_asked_for_by_level_and_time,
+    lines_of_all_jobs_are_told_job_by_job,
+    a_line_that_cannot_be_read_is_left_out_where_all_are_asked_for,
     lines_ride_along_with_the_next_operation,
     lines_are_stored_within_a_tenth_of_a_second,
     lines_are_stored_by_stop,
@@ -102,6 +104,78 @@ async fn lines_are_asked_for_by_level_and_time(f: Fixture) {
             .await
             .is_empty()
     );
+}
+
+async fn all_lines(f: &Fixture, query: &LogQuery, limit: usize) -> Vec<LogLine> {
+    let (mut told, mut cursor) = (Vec::new(), None);
+    loop {
+        let query = query.clone().limit(limit).cursor(cursor);
+        let page = f.jobs.logs(&query).await.unwrap();
+        assert!(page.items.len() <= limit);
+        told.extend(page.items);
+        cursor = page.next;
+        if cursor.is_none() {
+            return told;
+        }
+    }
+}
+
+async fn lines_of_all_jobs_are_told_job_by_job(f: Fixture) {
+    let ids = [
+        f.add("t").await.id,
+        f.add("t").await.id,
+        f.add("t").await.id,
+    ];
+    let begin = f.now();
+    for level in [Level::Info, Level::Warn, Level::Error] {
+        for id in [ids[0], ids[2]] {
+            log(&f, id, level, &level.to_string()).await;
+        }
+        f.pass(1);
+    }
+    let query = LogQuery::of_all_jobs;
+    let all = all_lines(&f, &query(), 100).await;
+    let of: Vec<JobId> = all.iter().map(|line| line.job).collect();
+    assert_eq!(of, [ids[0], ids[0], ids[0], ids[2], ids[2], ids[2]]);
+    assert_eq!(all[..3], read(&f, LogQuery::new(ids[0])).await);
+    for limit in 1..4 {
+        assert_eq!(all_lines(&f, &query(), limit).await, all);
+    }
+    let later = begin.after(Duration::from_secs(1));
+    for (asked, expected) in [
+        (query().levels([Level::Warn]), ["warn", "warn"]),
+        (query().before(later), ["info", "info"]),
+        (
+            query().after(later).levels([Level::Error]),
+            ["error", "error"],
+        ),
+    ] {
+        assert_eq!(messages(&all_lines(&f, &asked, 1).await), expected);
+    }
+    assert_eq!(all_lines(&f, &query().after(later), 3).await.len(), 4);
+}
+
+async fn a_line_that_cannot_be_read_is_left_out_where_all_are_asked_for(f: Fixture) {
+    let (bad, good) = (f.add("t").await.id, f.add("t").await.id);
+    for id in [bad, good] {
+        log(&f, id, Level::Info, "said").await;
+    }
+    assert_eq!(read(&f, LogQuery::new(good)).await.len(), 1);
+    let stored = f.space(Space::Log).await;
+    let object = stored.first().unwrap();
+    f.store.remove(object).await.unwrap();
+    let mut garbled = object.clone();
+    if f.store.unique_keys() {
+        garbled.value = "garbage".into();
+    } else {
+        let behind = garbled.value.len() - 3;
+        garbled.value = garbled.value.slice(..behind);
+    }
+    f.store.set(garbled).await.unwrap();
+    let told = all_lines(&f, &LogQuery::of_all_jobs(), 1).await;
+    let of: Vec<JobId> = told.iter().map(|line| line.job).collect();
+    assert_eq!(of, [good]);
+    f.jobs.logs(&LogQuery::new(bad)).await.unwrap_err();
 }
 
 async fn lines_ride_along_with_the_next_operation(f: Fixture) {

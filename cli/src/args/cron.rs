@@ -153,7 +153,7 @@ pub(crate) struct Ids {
 /// Add the jobs of all schedules as their slots come, until it is stopped.
 ///
 /// It runs no jobs: that is for workers. On a store that one process alone may have open, start
-/// `kvjob work` first and this beside it; or `kvjob work --crontab`, which does both.
+/// `kvjob work` first and this beside it; or `kvjob work --cron`, which does both.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::ArgGroup;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use kvjob::clock::Timestamp;
-use kvjob::job::{Cursor, JobId, KeyMode, Query, State};
+use kvjob::job::{Cursor, JobId, KeyMode, Level, Query, State};
 
 use crate::duration;
 
@@ -88,15 +88,72 @@ pub(crate) struct List {
     /// Only jobs of this task.
     #[arg(long)]
     pub(crate) task: Option<String>,
+    #[command(flatten)]
+    pub(crate) pages: Pages,
+}
+
+/// How much of an answer is wanted that comes page by page.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Pages {
     /// At most this many.
     #[arg(long, value_name = "N", default_value = "50")]
     pub(crate) limit: NonZeroUsize,
     /// However many there are.
     #[arg(long, conflicts_with = "limit")]
     pub(crate) all: bool,
-    /// Go on where a list ended; it says how.
+    /// Go on where an answer ended; it says how.
     #[arg(long)]
     pub(crate) cursor: Option<Cursor>,
+}
+
+/// Show which steps jobs took: of one job, or of all, one after the other.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kvjob history --state failed --after 2026-11-20T00:00:00Z
+  kvjob history ID
+  kvjob history --all --json | jq -r 'select(.reason) | .job'
+
+With --json each step is a line of its own, with its \"job\".")]
+pub(crate) struct History {
+    /// Only of this job.
+    pub(crate) id: Option<JobId>,
+    /// Only steps into this state; may be given more than once.
+    #[arg(long, value_parser = states(&STEPS), value_delimiter = ',')]
+    pub(crate) state: Vec<State>,
+    /// Only steps taken at this time or later, such as 2026-11-20T08:00:00Z.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) after: Option<Timestamp>,
+    /// Only steps taken before this time.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) before: Option<Timestamp>,
+    #[command(flatten)]
+    pub(crate) pages: Pages,
+}
+
+/// Show what jobs logged: of one job, or of all, one after the other.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kvjob log --level warn,error
+  kvjob log ID --all
+  kvjob log --after 2026-11-20T08:00:00Z --json
+
+With --json each line is a line of its own, with its \"job\".")]
+pub(crate) struct Log {
+    /// Only of this job.
+    pub(crate) id: Option<JobId>,
+    /// Only lines of this level; may be given more than once.
+    #[arg(long, value_parser = levels(), value_delimiter = ',')]
+    pub(crate) level: Vec<Level>,
+    /// Only lines written at this time or later, such as 2026-11-20T08:00:00Z.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) after: Option<Timestamp>,
+    /// Only lines written before this time.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) before: Option<Timestamp>,
+    #[command(flatten)]
+    pub(crate) pages: Pages,
 }
 
 /// Show one job: its fields, its history and its log.
@@ -226,6 +283,20 @@ impl Which {
     }
 }
 
+/// What a step may lead to.
+const STEPS: [State; 10] = [
+    State::Created,
+    State::Scheduled,
+    State::Ready,
+    State::Running,
+    State::Completed,
+    State::Failed,
+    State::Canceled,
+    State::TimedOut,
+    State::Taken,
+    State::Removed,
+];
+
 /// What can be retried.
 pub(crate) const REVIVABLE: [State; 3] = [State::Failed, State::TimedOut, State::Canceled];
 
@@ -252,6 +323,15 @@ pub(super) fn key_modes() -> impl TypedValueParser<Value = KeyMode> {
     PossibleValuesParser::new(names).try_map(|name: String| name.replace('-', "_").parse())
 }
 
+/// Reads a level.
+fn levels() -> impl TypedValueParser<Value = Level> {
+    PossibleValuesParser::new(["debug", "info", "warn", "error"]).try_map(|name: String| {
+        let all = [Level::Debug, Level::Info, Level::Warn, Level::Error];
+        let found = all.into_iter().find(|level| level.to_string() == name);
+        found.ok_or("unknown level")
+    })
+}
+
 /// Reads one of these states.
 fn states(known: &'static [State]) -> impl TypedValueParser<Value = State> {
     let names = known.iter().map(|state| {
@@ -263,7 +343,7 @@ fn states(known: &'static [State]) -> impl TypedValueParser<Value = State> {
     });
     PossibleValuesParser::new(names).try_map(|name: String| {
         let name = name.replace('-', "_");
-        let found = State::ALL.into_iter().find(|state| state.as_str() == name);
-        found.ok_or("unknown state")
+        let found = known.iter().find(|state| state.as_str() == name);
+        found.copied().ok_or("unknown state")
     })
 }

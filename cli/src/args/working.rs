@@ -105,7 +105,7 @@ Examples:
   kvjob work --exec ./do-it.sh --keep-completed 7d --json >> work.jsonl
 
 With --json each event is a line of its own: {\"event\": \"started\" or \"ended\" or \"given_back\" or
-\"lease_lost\", \"id\", \"task\", \"attempt\", \"state\", \"error\", \"seconds\"}; with --crontab also
+\"lease_lost\", \"id\", \"task\", \"attempt\", \"state\", \"error\", \"seconds\"}; with --cron also
 {\"event\": \"scheduled\", \"schedule\", \"slot\", \"job\", \"new\", \"done\", \"backfilled\"}; the last line is
 the summary: {\"event\": \"stopped\", ...}.
 
@@ -124,8 +124,11 @@ pub(crate) struct Work {
     /// Only jobs of this tenant; '' for those without one [default: of all].
     #[arg(long)]
     pub(crate) tenant: Option<String>,
-    /// Also add the jobs of schedules as their slots come: those of this file, see `kvjob cron run`,
-    /// and those kept in the store.
+    /// Also add the jobs of schedules as their slots come: of those kept in the store, see `kvjob
+    /// cron add`.
+    #[arg(long)]
+    pub(crate) cron: bool,
+    /// The same, and those of this file, see `kvjob cron run`.
     #[arg(long, value_name = "FILE")]
     pub(crate) crontab: Option<PathBuf>,
     /// The time zone of the crontab [default: UTC].

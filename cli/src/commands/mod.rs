@@ -10,8 +10,11 @@ mod cron;
 mod dump;
 mod enqueue;
 mod events;
+mod history;
 mod lanes;
 mod list;
+mod log;
+mod pages;
 mod purge;
 mod quarantine;
 mod restore;
@@ -62,6 +65,8 @@ pub(crate) fn dispatch(args: Args) -> Result<ExitCode> {
             Command::Enqueue(args) => enqueue::run(&global, args).await,
             Command::List(args) => list::run(&global, args).await,
             Command::Show(args) => show::run(&global, &args).await,
+            Command::History(args) => history::run(&global, args).await,
+            Command::Log(args) => log::run(&global, args).await,
             Command::Wait(args) => wait::run(&global, &args).await,
             Command::Stats(_) => stats::run(&global).await,
             Command::Retry(args) => retry::run(&global, &args).await,

@@ -152,7 +152,7 @@ fn backoff(backoff: &Backoff) -> String {
     }
 }
 
-fn step_row(step: &Step) -> String {
+pub(super) fn step_row(step: &Step) -> String {
     let mut row = format!("  {:<27}  {:<9}", step.at.to_string(), step.state);
     if step.attempt > 0 {
         row = format!("{row}  attempt {}", step.attempt);
@@ -166,7 +166,7 @@ fn step_row(step: &Step) -> String {
     row.trim_end().to_owned()
 }
 
-fn log_line(out: &mut Out, line: &LogLine) -> Result<()> {
+pub(super) fn log_line(out: &mut Out, line: &LogLine) -> Result<()> {
     out.line(&format!("  {} {}", line.at, line.level))?;
     for (name, value) in &line.fields {
         let (name, value) = (printable(name, false), printable(value, false));

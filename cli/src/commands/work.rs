@@ -33,9 +33,10 @@ const MOST_COUNTED: usize = 1000;
 
 pub(super) async fn run(global: &Global, args: &Work) -> Result<ExitCode> {
     // Before a store is made: a crontab that is wrong needs none.
-    let crontab = args.crontab.as_ref();
-    let crontab = crontab.map(|file| cron::read(file, args.time_zone.as_deref()));
-    let crontab = crontab.transpose()?;
+    let crontab = match &args.crontab {
+        Some(file) => Some(cron::read(file, args.time_zone.as_deref())?),
+        None => args.cron.then(Vec::new),
+    };
     let line = Line::new();
     let telling = line.clone();
     // From here on a signal stops in good order, also while the store opens.

@@ -9,13 +9,16 @@ use super::request::Request;
 use crate::clock::Timestamp;
 use crate::encoding::tuple::{DecodeError, Reader, Tuple};
 use crate::job::header;
+use crate::job::keys::Space;
 use crate::job::log::StoredLine;
 use crate::job::ops::settle::Settle;
 use crate::job::{Cursor, Error, JobId, Level, LogLine, LogQuery, LogStore, Page, Result};
-use crate::kv::Scan;
+use crate::kv::{Object, Scan};
 
 /// The largest log line, message and fields together.
 const MAX_LINE: usize = 256 << 10;
+/// The most lines one page of answers looks at.
+const MOST_LOOKED_AT: usize = 10_000;
 
 #[async_trait]
 impl LogStore for KvStore {
@@ -53,38 +56,41 @@ impl LogStore for KvStore {
             Ok(()) | Err(Error::Stopped) => {}
             Err(error) => return Err(error),
         }
-        let mut scan = Scan::prefix(self.0.keys.logs(query.id));
+        let keys = &self.0.keys;
+        let prefix = match query.id {
+            Some(id) => keys.logs(id),
+            None => keys.prefix(Space::Log),
+        };
+        let mut scan = Scan::prefix(prefix);
         if let Some(cursor) = &query.cursor {
-            let (at, writer) = read_cursor(cursor, query.id)?;
-            scan = scan.after(self.0.keys.log_after(query.id, at, Some(writer)));
-        } else if let Some(after) = query.after {
-            scan = scan.after(self.0.keys.log_after(query.id, after, None));
+            let (id, at, writer) = read_cursor(cursor, query.id)?;
+            scan = scan.after(keys.log_after(id, at, Some(writer)));
+        } else if let (Some(id), Some(after)) = (query.id, query.after) {
+            scan = scan.after(keys.log_after(id, after, None));
         }
-        let mut lines = Vec::new();
+        let (mut lines, mut looked_at) = (Vec::new(), 0);
         loop {
             let page = self.0.store.scan(scan.clone()).await?;
             for (index, object) in page.objects.iter().enumerate() {
-                let (at, writer, body) = self.0.keys.read_log(query.id, object)?;
-                if query.before.is_some_and(|before| at >= before) {
+                let (line, writer) = match (self.line(object), query.id) {
+                    (Ok(read), _) => read,
+                    (Err(error), Some(_)) => return Err(error),
+                    (Err(error), None) => {
+                        tracing::warn!("left out: {error}");
+                        continue;
+                    }
+                };
+                if query.id.is_some() && query.before.is_some_and(|before| line.at >= before) {
                     return Ok(Page::new(lines, None));
                 }
-                let line: StoredLine = header::decode(&object.key, body)?;
-                if query.levels.is_empty() || query.levels.contains(&line.level) {
-                    let StoredLine {
-                        level,
-                        message,
-                        fields,
-                    } = line;
-                    lines.push(LogLine {
-                        at,
-                        level,
-                        message,
-                        fields,
-                    });
+                let (id, at) = (line.job, line.at);
+                if query.matches(&line) {
+                    lines.push(line);
                 }
-                if lines.len() >= query.limit {
+                looked_at += 1;
+                if lines.len() >= query.limit || looked_at >= MOST_LOOKED_AT {
                     let more = index + 1 < page.objects.len() || page.next.is_some();
-                    let next = more.then(|| write_cursor(query.id, at, writer));
+                    let next = more.then(|| write_cursor(id, at, writer));
                     return Ok(Page::new(lines, next));
                 }
             }
@@ -96,26 +102,48 @@ impl LogStore for KvStore {
     }
 }
 
+impl KvStore {
+    /// A line as it is stored, and its writer.
+    fn line(&self, object: &Object) -> Result<(LogLine, u64)> {
+        let job = self.0.keys.owner(Space::Log, &object.key)?;
+        let (at, writer, body) = self.0.keys.read_log(job, object)?;
+        let StoredLine {
+            level,
+            message,
+            fields,
+        } = header::decode(&object.key, body)?;
+        let line = LogLine {
+            job,
+            at,
+            level,
+            message,
+            fields,
+        };
+        Ok((line, writer))
+    }
+}
+
 /// The cursor behind a line: the job, and the line's time and writer.
 fn write_cursor(id: JobId, at: Timestamp, writer: u64) -> Cursor {
     let line = Tuple::new().uuid(id.as_bytes()).int(at.as_micros());
     Cursor::from_bytes(&line.uint(writer).finish())
 }
 
-fn read_cursor(cursor: &Cursor, id: JobId) -> Result<(Timestamp, u64)> {
+/// Reads one, of this job if of one.
+fn read_cursor(cursor: &Cursor, id: Option<JobId>) -> Result<(JobId, Timestamp, u64)> {
     let bytes = cursor.to_bytes().unwrap_or_default();
     let mut reader = Reader::new(&bytes);
     let read = (|| {
-        let of = JobId::from_bytes(reader.read_uuid()?);
         let line = (
+            JobId::from_bytes(reader.read_uuid()?),
             Timestamp::from_micros(reader.read_i64()?),
             reader.read_u64()?,
         );
         reader.finish()?;
-        Ok::<_, DecodeError>((of, line))
+        Ok::<_, DecodeError>(line)
     })();
     match read {
-        Ok((of, line)) if of == id => Ok(line),
+        Ok(line) if id.is_none_or(|id| id == line.0) => Ok(line),
         _ => Err(Error::invalid(
             "bad-cursor",
             format!("{cursor} is no cursor of this log"),

@@ -5,12 +5,12 @@ use bytes::Bytes;
 
 use super::KvStore;
 use crate::clock::Timestamp;
-use crate::job::header::{self, Header, StoredStep};
+use crate::job::header::{self, Header};
 use crate::job::keys::LATE;
 use crate::job::ops::quarantine::Record;
 use crate::job::{
-    Cursor, Error, Job, JobId, Page, QuarantineId, Quarantined, QuarantinedRecord, Query, Result,
-    State, StateStore, Stats, Step,
+    Cursor, Error, HistoryQuery, Job, JobId, Page, QuarantineId, Quarantined, QuarantinedRecord,
+    Query, Result, State, StateStore, Stats, Step,
 };
 use crate::kv::{self, ErrorKind, Key, Object, Scan};
 
@@ -277,29 +277,11 @@ impl StateStore for KvStore {
     }
 
     async fn history(&self, id: JobId) -> Result<Vec<Step>> {
-        // The header first, then the chunks: what spills in between is then seen twice, not
-        // missed (rule 3).
-        let key = self.0.keys.job(id);
-        let Some(object) = self.0.store.get(&key).await? else {
-            return Ok(Vec::new());
-        };
-        let mut steps = Header::decode(&key, &object.value)?.history.steps;
-        let mut scan = Scan::prefix(self.0.keys.histories(id));
-        loop {
-            let page = self.0.store.scan(scan.clone()).await?;
-            for object in &page.objects {
-                let body = self.0.keys.read_history(id, object)?;
-                let chunk: Vec<StoredStep> = header::decode(&object.key, body)?;
-                steps.extend(chunk);
-            }
-            match page.next {
-                Some(next) => scan = scan.after(next),
-                None => break,
-            }
-        }
-        steps.sort_by_key(|step| step.number);
-        steps.dedup_by_key(|step| step.number);
-        Ok(steps.iter().map(StoredStep::to_step).collect())
+        self.steps_of(id).await
+    }
+
+    async fn lookup_history(&self, query: &HistoryQuery) -> Result<Page<(JobId, Step)>> {
+        self.find_steps(query).await
     }
 
     async fn stats(&self) -> Result<Stats> {

@@ -9,10 +9,10 @@ use async_trait::async_trait;
 use kvjob::clock::Timestamp;
 use kvjob::job::{
     Beat, Claim, Claims, CronRecord, CronStore, Cursor, Ended, Enqueued, Error, Failure, Fired,
-    Job, JobId, LaneFilter, LaneSetting, LaneStatus, LaneStore, Lease, Level, LogLine, LogQuery,
-    LogStore, NewJob, Outcome, Page, Payload, QuarantineId, Quarantined, QuarantinedRecord, Query,
-    QueueStore, Rate, Released, Reschedule, Result, ResultStore, Selector, StateStore, Stats, Step,
-    Store,
+    HistoryQuery, Job, JobId, LaneFilter, LaneSetting, LaneStatus, LaneStore, Lease, Level,
+    LogLine, LogQuery, LogStore, NewJob, Outcome, Page, Payload, QuarantineId, Quarantined,
+    QuarantinedRecord, Query, QueueStore, Rate, Released, Reschedule, Result, ResultStore,
+    Selector, StateStore, Stats, Step, Store,
 };
 use kvjob::kv::Health;
 use tokio::sync::{Semaphore, watch};
@@ -264,6 +264,10 @@ impl StateStore for Faulty {
 
     async fn history(&self, id: JobId) -> Result<Vec<Step>> {
         self.inner.history(id).await
+    }
+
+    async fn lookup_history(&self, query: &HistoryQuery) -> Result<Page<(JobId, Step)>> {
+        self.inner.lookup_history(query).await
     }
 
     async fn stats(&self) -> Result<Stats> {
