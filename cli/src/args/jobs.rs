@@ -106,6 +106,38 @@ pub(crate) struct Pages {
     pub(crate) cursor: Option<Cursor>,
 }
 
+/// Of which job and of what time something is told.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Told {
+    /// Only of this job.
+    pub(crate) id: Option<JobId>,
+    /// Only from this time on, such as 2026-11-20T08:00:00Z.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) after: Option<Timestamp>,
+    /// Only before this time.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) before: Option<Timestamp>,
+    #[command(flatten)]
+    pub(crate) pages: Pages,
+}
+
+impl Told {
+    /// These words, and what asks for the same job and time again.
+    pub(crate) fn again(&self, words: &str) -> String {
+        let mut words = words.to_owned();
+        if let Some(id) = self.id {
+            words = format!("{words} {id}");
+        }
+        if let Some(after) = self.after {
+            words = format!("{words} --after {after}");
+        }
+        if let Some(before) = self.before {
+            words = format!("{words} --before {before}");
+        }
+        words
+    }
+}
+
 /// Show which steps jobs took: of one job, or of all, one after the other.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -116,19 +148,11 @@ Examples:
 
 With --json each step is a line of its own, with its \"job\".")]
 pub(crate) struct History {
-    /// Only of this job.
-    pub(crate) id: Option<JobId>,
     /// Only steps into this state; may be given more than once.
     #[arg(long, value_parser = states(&STEPS), value_delimiter = ',')]
     pub(crate) state: Vec<State>,
-    /// Only steps taken at this time or later, such as 2026-11-20T08:00:00Z.
-    #[arg(long, value_name = "TIME")]
-    pub(crate) after: Option<Timestamp>,
-    /// Only steps taken before this time.
-    #[arg(long, value_name = "TIME")]
-    pub(crate) before: Option<Timestamp>,
     #[command(flatten)]
-    pub(crate) pages: Pages,
+    pub(crate) told: Told,
 }
 
 /// Show what jobs logged: of one job, or of all, one after the other.
@@ -141,19 +165,11 @@ Examples:
 
 With --json each line is a line of its own, with its \"job\".")]
 pub(crate) struct Log {
-    /// Only of this job.
-    pub(crate) id: Option<JobId>,
     /// Only lines of this level; may be given more than once.
     #[arg(long, value_parser = levels(), value_delimiter = ',')]
     pub(crate) level: Vec<Level>,
-    /// Only lines written at this time or later, such as 2026-11-20T08:00:00Z.
-    #[arg(long, value_name = "TIME")]
-    pub(crate) after: Option<Timestamp>,
-    /// Only lines written before this time.
-    #[arg(long, value_name = "TIME")]
-    pub(crate) before: Option<Timestamp>,
     #[command(flatten)]
-    pub(crate) pages: Pages,
+    pub(crate) told: Told,
 }
 
 /// Show one job: its fields, its history and its log.

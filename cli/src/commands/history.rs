@@ -30,15 +30,20 @@ pub(super) async fn run(global: &Global, args: History) -> Result<ExitCode> {
 }
 
 async fn show(global: &Global, args: &History, store: &Opened) -> Result<()> {
-    let query = args
+    let told = &args.told;
+    let query = told
         .id
         .map_or_else(HistoryQuery::of_all_jobs, HistoryQuery::new);
     let mut query = query.states(args.state.iter().copied());
-    if let Some(after) = args.after {
+    if let Some(after) = told.after {
         query = query.after(after);
     }
-    if let Some(before) = args.before {
+    if let Some(before) = told.before {
         query = query.before(before);
+    }
+    let mut words = "history".to_owned();
+    for state in &args.state {
+        words = format!("{words} --state {state}");
     }
     let ask = async |limit, cursor| {
         let page = query.clone().limit(limit).cursor(cursor);
@@ -54,23 +59,5 @@ async fn show(global: &Global, args: &History, store: &Opened) -> Result<()> {
         }
         out.line(&step_row(step))
     };
-    pages::print(global, &args.pages, ("steps", words(args)), ask, one).await
-}
-
-/// What follows the command's name to ask the same again.
-fn words(args: &History) -> String {
-    let mut words = "history".to_owned();
-    if let Some(id) = args.id {
-        words = format!("{words} {id}");
-    }
-    for state in &args.state {
-        words = format!("{words} --state {state}");
-    }
-    if let Some(after) = args.after {
-        words = format!("{words} --after {after}");
-    }
-    if let Some(before) = args.before {
-        words = format!("{words} --before {before}");
-    }
-    words
+    pages::print(global, &told.pages, ("steps", told.again(&words)), ask, one).await
 }

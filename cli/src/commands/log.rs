@@ -21,13 +21,18 @@ pub(super) async fn run(global: &Global, args: Log) -> Result<ExitCode> {
 }
 
 async fn show(global: &Global, args: &Log, store: &Opened) -> Result<()> {
-    let query = args.id.map_or_else(LogQuery::of_all_jobs, LogQuery::new);
+    let told = &args.told;
+    let query = told.id.map_or_else(LogQuery::of_all_jobs, LogQuery::new);
     let mut query = query.levels(args.level.iter().copied());
-    if let Some(after) = args.after {
+    if let Some(after) = told.after {
         query = query.after(after);
     }
-    if let Some(before) = args.before {
+    if let Some(before) = told.before {
         query = query.before(before);
+    }
+    let mut words = "log".to_owned();
+    for level in &args.level {
+        words = format!("{words} --level {level}");
     }
     let ask = async |limit, cursor| {
         let page = query.clone().limit(limit).cursor(cursor);
@@ -43,23 +48,5 @@ async fn show(global: &Global, args: &Log, store: &Opened) -> Result<()> {
         }
         log_line(out, line)
     };
-    pages::print(global, &args.pages, ("lines", words(args)), ask, one).await
-}
-
-/// What follows the command's name to ask the same again.
-fn words(args: &Log) -> String {
-    let mut words = "log".to_owned();
-    if let Some(id) = args.id {
-        words = format!("{words} {id}");
-    }
-    for level in &args.level {
-        words = format!("{words} --level {level}");
-    }
-    if let Some(after) = args.after {
-        words = format!("{words} --after {after}");
-    }
-    if let Some(before) = args.before {
-        words = format!("{words} --before {before}");
-    }
-    words
+    pages::print(global, &told.pages, ("lines", told.again(&words)), ask, one).await
 }
