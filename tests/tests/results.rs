@@ -204,10 +204,11 @@ async fn whoever_waits_is_told_why_it_failed(f: Fixture) {
 async fn waiting_ends_when_its_time_is_over(f: Fixture) {
     let id = f.add("t").await.id;
     let wait = waiting(&f, id).await;
-    while !wait.is_finished() {
-        f.pass(1);
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    // Not a moment before.
+    f.clock.advance(Duration::from_millis(59_999));
+    within(f.clock.wait_for_sleepers(1)).await;
+    assert!(!wait.is_finished());
+    f.clock.advance(Duration::from_millis(1));
     let over = within(wait).await.unwrap();
     let Err(Error::WaitTimedOut { id: of, waited, .. }) = over else {
         panic!("{over:?}");

@@ -4,14 +4,14 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::KvStore;
-use super::state::{PAGE, bad_cursor};
+use super::state::{PAGE, behind};
 use crate::clock::Timestamp;
 use crate::job::cron::{MAX_CRON_DEFINITION, MAX_CRON_ID, Stored};
 use crate::job::keys::Space;
 use crate::job::new::check_text;
 use crate::job::ops::cron::{Fire, Keep, Pause, Remove};
 use crate::job::{CronRecord, CronStore, Cursor, Error, Fired, NewJob, Page, Result};
-use crate::kv::{self, Key, Object, Scan};
+use crate::kv::{Object, Scan};
 
 impl KvStore {
     fn read_cron(&self, object: &Object) -> Result<CronRecord> {
@@ -26,12 +26,7 @@ impl CronStore for KvStore {
         let prefix = self.0.keys.prefix(Space::Cron);
         let mut scan = Scan::prefix(prefix).limit(limit.clamp(1, PAGE));
         if let Some(cursor) = cursor {
-            let key = cursor
-                .to_bytes()
-                .map(Key::from)
-                .filter(|key| key.starts_with(&scan.prefix))
-                .ok_or_else(|| bad_cursor(&cursor))?;
-            scan = scan.after(kv::Cursor::after(key));
+            scan = behind(scan, &cursor)?;
         }
         let page = self.0.store.scan(scan).await?;
         let next = page

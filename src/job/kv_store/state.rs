@@ -119,12 +119,7 @@ impl KvStore {
         };
         let mut scan = Scan::prefix(prefix).limit(PAGE);
         if let Some(cursor) = &query.cursor {
-            let key = cursor
-                .to_bytes()
-                .map(Key::from)
-                .filter(|key| key.starts_with(&scan.prefix));
-            let key = key.ok_or_else(|| bad_cursor(cursor))?;
-            scan = scan.after(kv::Cursor::after(key));
+            scan = behind(scan, cursor)?;
         } else if let (false, Some(after)) = (by_end, query.after) {
             // Ids are made from milliseconds: begin one early.
             let after = after.before(std::time::Duration::from_millis(1));
@@ -254,6 +249,16 @@ pub(super) fn readable<T>(answers: impl IntoIterator<Item = Result<T>>) -> Resul
     Ok(found)
 }
 
+/// The scan from where a cursor stands that was made of one of its keys.
+pub(super) fn behind(scan: Scan, cursor: &Cursor) -> Result<Scan> {
+    let key = cursor
+        .to_bytes()
+        .map(Key::from)
+        .filter(|key| key.starts_with(&scan.prefix));
+    let key = key.ok_or_else(|| bad_cursor(cursor))?;
+    Ok(scan.after(kv::Cursor::after(key)))
+}
+
 pub(super) fn bad_cursor(cursor: &Cursor) -> Error {
     Error::invalid(
         "bad-cursor",
@@ -325,12 +330,7 @@ impl StateStore for KvStore {
     async fn quarantine(&self, limit: usize, cursor: Option<Cursor>) -> Result<Page<Quarantined>> {
         let mut scan = Scan::prefix(self.0.keys.quarantines()).limit(limit.clamp(1, PAGE));
         if let Some(cursor) = cursor {
-            let key = cursor
-                .to_bytes()
-                .map(Key::from)
-                .filter(|key| key.starts_with(&scan.prefix))
-                .ok_or_else(|| bad_cursor(&cursor))?;
-            scan = scan.after(kv::Cursor::after(key));
+            scan = behind(scan, &cursor)?;
         }
         let page = self.0.store.scan(scan).await?;
         let next = page
