@@ -259,16 +259,12 @@ async fn a_commit_that_is_cut_off_is_unknown_and_a_read_is_made_again() {
     let through = format!("postgres://kvjob@127.0.0.1:{}/kvjob", proxy.port());
     let store = kvjob_postgres::open(&through).await.unwrap();
     let beside = opened(&server).await;
+    store.set(Object::new("read/a", "1")).await.unwrap();
     for (cut, key, is_there) in [
         (Cut::BeforeTheServer, "lost", false),
         (Cut::BeforeTheClient, "landed", true),
     ] {
-        // All connections that may be used next are there.
-        for n in 0..4 {
-            store.set(Object::new("a", n.to_string())).await.unwrap();
-            store.get(&"a".into()).await.unwrap();
-        }
-        proxy.cut(cut);
+        proxy.cut(cut, key);
         let outcome = patient(store.commit(vec![Change::create(key, "1")])).await;
         assert!(!proxy.is_to_cut());
         let error = outcome.unwrap_err();
@@ -276,11 +272,11 @@ async fn a_commit_that_is_cut_off_is_unknown_and_a_read_is_made_again() {
         let found = patient(beside.get(&key.into())).await.unwrap();
         assert_eq!(found.is_some(), is_there, "{cut:?}");
 
-        proxy.cut(cut);
-        let found = patient(store.get(&"a".into())).await.unwrap();
+        proxy.cut(cut, "read/a");
+        let found = patient(store.get(&"read/a".into())).await.unwrap();
         assert!(!proxy.is_to_cut() && found.is_some());
-        let scans = vec![Scan::prefix("a"), Scan::prefix("b")];
-        proxy.cut(cut);
+        let scans = vec![Scan::prefix("read/"), Scan::prefix("b")];
+        proxy.cut(cut, "read/");
         let pages = patient(store.scan_many(scans)).await.unwrap();
         assert!(!proxy.is_to_cut());
         assert_eq!(pages[0].objects.len(), 1);
@@ -369,7 +365,7 @@ async fn each_call_is_one_round_trip() {
     let scans = (0..32).map(|n| Scan::prefix(format!("new/{n:02}").into_bytes()));
     store.scan_many(scans.collect()).await.unwrap();
     // None waits for the answer of another, but the first may be answered while the last is sent.
-    assert!(proxy.trips() - before <= 16, "many scans");
+    assert!(proxy.trips() - before < 32, "many scans");
     let before = proxy.trips();
     let commits = (400..464).map(|n| vec![change(n)]).collect();
     for outcome in store.commit_all(commits).await {

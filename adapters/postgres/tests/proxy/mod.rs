@@ -1,19 +1,17 @@
 //! A server between a store and its server, which counts round trips and cuts connections at a
 //! moment of the test's choice.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// When the next connection that is used is cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
+/// When the connection on which something is asked for is cut.
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Cut {
-    Never,
     /// The server does not get what the client sends.
     BeforeTheServer,
     /// The client does not get what the server answers.
@@ -29,7 +27,7 @@ pub(crate) struct Proxy {
 
 #[derive(Debug, Default)]
 struct Shared {
-    cut: AtomicU8,
+    cut: Mutex<Option<(Cut, &'static str)>>,
     trips: AtomicUsize,
 }
 
@@ -61,14 +59,15 @@ impl Proxy {
         self.port
     }
 
-    /// Cuts the next connection that is used, once.
-    pub(crate) fn cut(&self, cut: Cut) {
-        self.shared.cut.store(cut as u8, Ordering::SeqCst);
+    /// Cuts the next connection on which the client names `key`, once. (What is told to other
+    /// processes, on a connection of its own, names keys in another form.)
+    pub(crate) fn cut(&self, cut: Cut, key: &'static str) {
+        *self.shared.cut.lock().unwrap() = Some((cut, key));
     }
 
     /// Whether what [`cut`](Self::cut) asked for is still to come.
     pub(crate) fn is_to_cut(&self) -> bool {
-        self.shared.cut.load(Ordering::SeqCst) != Cut::Never as u8
+        self.shared.cut.lock().unwrap().is_some()
     }
 
     /// How often a client has sent something after it was answered, so far.
@@ -84,11 +83,11 @@ impl Drop for Proxy {
 }
 
 impl Shared {
-    fn cuts(&self, cut: Cut) -> bool {
-        let (now, never) = (cut as u8, Cut::Never as u8);
-        let cut = &self.cut;
-        cut.compare_exchange(now, never, Ordering::SeqCst, Ordering::SeqCst)
-            .is_ok()
+    /// How the connection is cut on which this is asked for.
+    fn cut_of(&self, asked: &[u8]) -> Option<Cut> {
+        let names = |key: &str| asked.windows(key.len()).any(|it| it == key.as_bytes());
+        let mut cut = self.cut.lock().unwrap();
+        cut.take_if(|(_, key)| names(key)).map(|(cut, _)| cut)
     }
 }
 
@@ -97,6 +96,7 @@ async fn pass(client: TcpStream, server: TcpStream, shared: Arc<Shared>) {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     let mut answered = true;
+    let mut cut = None;
     let (mut asked, mut told) = (vec![0; 1 << 16], vec![0; 1 << 16]);
     loop {
         tokio::select! {
@@ -105,13 +105,17 @@ async fn pass(client: TcpStream, server: TcpStream, shared: Arc<Shared>) {
                     shared.trips.fetch_add(1, Ordering::SeqCst);
                 }
                 answered = false;
-                if shared.cuts(Cut::BeforeTheServer) || !on(count, &asked, &mut to_server).await {
+                let bytes = count.as_ref().map_or(&[][..], |count| &asked[..*count]);
+                cut = cut.or_else(|| shared.cut_of(bytes));
+                if matches!(cut, Some(Cut::BeforeTheServer))
+                    || !on(count, &asked, &mut to_server).await
+                {
                     break;
                 }
             }
             count = from_server.read(&mut told) => {
                 answered = true;
-                if shared.cuts(Cut::BeforeTheClient) || !on(count, &told, &mut to_client).await {
+                if cut.is_some() || !on(count, &told, &mut to_client).await {
                     break;
                 }
             }
