@@ -13,7 +13,9 @@
 )]
 
 pub mod kill;
+pub mod outages;
 mod process;
+pub mod proxy;
 mod random;
 
 pub use process::{Process, errand};
