@@ -17,6 +17,7 @@ pub mod outages;
 mod process;
 pub mod proxy;
 mod random;
+pub mod shared;
 
 pub use process::{Process, errand};
 pub use random::Random;

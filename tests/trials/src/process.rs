@@ -21,7 +21,7 @@ pub struct Process {
 impl Process {
     /// Starts one in this function, which reads its [`errand`].
     pub fn start(function: &str, errand: impl AsRef<OsStr>) -> Self {
-        Self::run(Command::new(program()), function, errand.as_ref())
+        Self::run(Command::new(program()), function, errand)
     }
 
     /// As [`start`](Self::start), with a disk that is too full for a file of more than so many
@@ -34,10 +34,12 @@ impl Process {
         );
         let mut shell = Command::new("sh");
         shell.args(["-c", &limit]).arg(program());
-        Self::run(shell, function, errand.as_ref())
+        Self::run(shell, function, errand)
     }
 
-    fn run(mut program: Command, function: &str, errand: &OsStr) -> Self {
+    /// As [`start`](Self::start), by a command that runs this program, or that is this program with
+    /// more of an environment.
+    pub fn run(mut program: Command, function: &str, errand: impl AsRef<OsStr>) -> Self {
         let mut child = program
             .args([function, "--exact", "--ignored", "--nocapture"])
             .env(ERRAND, errand)
