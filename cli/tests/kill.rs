@@ -14,37 +14,16 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use common::{Answer, Place};
-use kvjob::clock::{Clock as _, SystemClock};
 use kvjob::job::{
     Job, JobId, KvStore, LogQuery, LogStore as _, Options, Query, QueueStore as _, State,
     StateStore as _, Step, Store as _,
 };
+use kvjob_trials::Random;
 
 /// Lines that are new in each round.
 const LINES: u64 = 50;
 /// The latest moment of a kill.
 const LATEST: u64 = 350;
-
-fn number(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(
-        text.parse()
-            .unwrap_or_else(|_| panic!("{name} is {text:?}, not a number")),
-    )
-}
-
-/// Random numbers of a seed (splitmix64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
-    }
-}
 
 /// The lines of the file, each with a payload of its own; some are large enough to be stored
 /// apart, some fail at first, a few always.
@@ -114,10 +93,7 @@ fn kill(place: &Place, args: &[&str], after: Duration) -> (bool, Answer) {
 
 #[test]
 fn nothing_is_lost_or_half_there_after_any_number_of_kills() {
-    let kills = number("KVJOB_KILLS").unwrap_or(25);
-    let seed = number("KVJOB_SEED").unwrap_or_else(|| SystemClock.random());
-    println!("{kills} kills with KVJOB_SEED={seed}");
-    let mut random = Random(seed);
+    let (kills, mut random) = kvjob_trials::kill::kills(25);
     let place = Place::new();
     let mut file = File {
         text: String::new(),

@@ -12,188 +12,34 @@
     reason = "tests"
 )]
 
-use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
-use kvjob::kv::{Atomic, Change, ErrorKind, Event, Key, Object, Scan, Store, StoreExt as _};
-use kvjob::kv::{Watch, Watcher};
+use kvjob::kv::{Atomic as _, Change, ErrorKind, Event, Object, Store, Watch, Watcher};
 use kvjob_etcd::{Etcd, Options};
 use kvjob_servers::etcd;
-use tokio::sync::watch;
+use kvjob_trials::outages::{self, Doubt, Load, PATIENCE, patient};
 use tokio::task::block_in_place;
-use tokio::time::timeout;
-
-/// The longest that anything may take that must happen.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Writers of a load, half of them on a store of their own.
-const WRITERS: usize = 16;
-const COUNTERS: usize = 3;
 
 async fn open(url: &str, timeout: Duration) -> Arc<Etcd> {
     Arc::new(Options::new().timeout(timeout).open(url).await.unwrap())
 }
 
-/// What became of the changes of many writers.
-#[derive(Default)]
-struct Tally {
-    kept: Mutex<BTreeSet<Key>>,
-    refused: Mutex<BTreeSet<Key>>,
-    counted: Mutex<(u64, u64)>,
-    acknowledged: watch::Sender<usize>,
-    failed: watch::Sender<usize>,
-    enough: AtomicBool,
-}
-
-impl Tally {
-    /// Waits until so many more were acknowledged.
-    async fn goes_on(&self, more: usize) {
-        happens(&self.acknowledged, more, "acknowledged").await;
-    }
-
-    /// Waits until one more failed.
-    async fn fails(&self) {
-        happens(&self.failed, 1, "failed").await;
-    }
-
-    /// Creates keys and counts until it is enough.
-    async fn write(self: Arc<Self>, store: Arc<Etcd>, writer: usize) {
-        for n in 0.. {
-            if self.enough.load(Ordering::Relaxed) {
-                return;
-            }
-            let key = Key::from(format!("k/{writer}/{n}").as_str());
-            let change = Change::create(key.clone(), writer.to_string());
-            match store.commit(vec![change]).await {
-                Ok(()) => {
-                    self.kept.lock().unwrap().insert(key.clone());
-                    self.acknowledged.send_modify(|count| *count += 1);
-                    match store.get(&key).await {
-                        Ok(found) => assert!(found.is_some(), "{key} was acknowledged"),
-                        Err(error) => assert_eq!(error.kind(), &ErrorKind::Transient, "{error}"),
-                    }
-                }
-                Err(error) => {
-                    self.failed.send_modify(|count| *count += 1);
-                    match error.kind() {
-                        ErrorKind::Unknown => {}
-                        ErrorKind::Transient => {
-                            self.refused.lock().unwrap().insert(key);
-                        }
-                        kind => panic!("{kind:?}: {error}"),
-                    }
-                }
-            }
-            self.count(&store, n % COUNTERS).await;
-        }
-    }
-
-    /// Adds one to a counter, if nobody else does.
-    async fn count(&self, store: &Etcd, which: usize) {
-        let key = format!("c/{which}");
-        let Ok(found) = store.get(&key.as_str().into()).await else {
-            return;
-        };
-        let before = found.unwrap().value;
-        let next = std::str::from_utf8(&before)
-            .unwrap()
-            .parse::<u64>()
-            .unwrap()
-            + 1;
-        let change = Change::replace(key.as_str(), before, Some(next.to_string().into()));
-        let outcome = store.commit(vec![change]).await;
-        let mut counted = self.counted.lock().unwrap();
-        match outcome.map_err(|error| error.kind().clone()) {
-            Ok(()) => counted.0 += 1,
-            Err(ErrorKind::Unknown) => counted.1 += 1,
-            Err(ErrorKind::ConditionFailed { indices }) => assert_eq!(indices, [0]),
-            Err(ErrorKind::Transient) => {}
-            Err(kind) => panic!("{kind:?}"),
-        }
-    }
-
-    /// Whether what is there is what was told.
-    async fn holds(&self, store: &Etcd) {
-        let objects = store.scan_prefix("k/").map(|object| object.unwrap().key);
-        let there: BTreeSet<Key> = objects.collect().await;
-        let counters = store.scan(Scan::prefix("c/")).await.unwrap().objects;
-        let kept = self.kept.lock().unwrap();
-        let lost: Vec<_> = kept.difference(&there).collect();
-        assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
-        let refused = self.refused.lock().unwrap();
-        let applied: Vec<_> = refused.intersection(&there).collect();
-        assert!(applied.is_empty(), "refused and applied: {applied:?}");
-        let value = |object: &Object| std::str::from_utf8(&object.value).unwrap().parse::<u64>();
-        let sum: u64 = counters.iter().map(|object| value(object).unwrap()).sum();
-        let (counted, in_doubt) = *self.counted.lock().unwrap();
-        assert!(
-            (counted..=counted + in_doubt).contains(&sum),
-            "{sum} is not {counted} and some of {in_doubt}"
-        );
-        println!(
-            "{} acknowledged, {} refused, {} in doubt of {} failed; counted {counted}, {in_doubt} in doubt",
-            kept.len(),
-            refused.len(),
-            *self.failed.borrow() - refused.len(),
-            *self.failed.borrow(),
-        );
-    }
-}
-
-async fn happens(count: &watch::Sender<usize>, more: usize, what: &str) {
-    let enough = *count.borrow() + more;
-    let mut count = count.subscribe();
-    let happened = timeout(PATIENCE, count.wait_for(|count| *count >= enough)).await;
-    assert!(happened.is_ok(), "nothing more {what} for {PATIENCE:?}");
-}
-
-/// Lets many write while `outages` happen, as often as there is time for, and looks at what is
-/// there afterwards.
-async fn under_load(url: &str, mut outages: impl AsyncFnMut(&Tally)) {
+/// Lets many write, half of them on a store of their own, while there are outages.
+async fn under_load(url: &str, outage: impl AsyncFnMut(&Load)) {
     let patience = Duration::from_secs(3);
-    let stores = [open(url, patience).await, open(url, patience).await];
-    for counter in 0..COUNTERS {
-        let key = format!("c/{counter}");
-        stores[0].set(Object::new(key.as_str(), "0")).await.unwrap();
-    }
-    let tally = Arc::new(Tally::default());
-    let writers: Vec<_> = (0..WRITERS)
-        .map(|writer| {
-            let store = Arc::clone(&stores[writer % 2]);
-            tokio::spawn(Arc::clone(&tally).write(store, writer))
-        })
-        .collect();
-    let longer = std::env::var("KVJOB_OUTAGES").unwrap_or_default();
-    let longer = Duration::from_secs(longer.parse().unwrap_or(0));
-    let began = Instant::now();
-    loop {
-        tally.goes_on(200).await;
-        outages(&tally).await;
-        if began.elapsed() >= longer {
-            break;
-        }
-    }
-    tally.goes_on(200).await;
-    tally.enough.store(true, Ordering::Relaxed);
-    for writer in writers {
-        writer.await.unwrap();
-    }
-    for store in stores {
-        tally.holds(&store).await;
-    }
+    let stores: [Arc<dyn Store>; 2] = [open(url, patience).await, open(url, patience).await];
+    outages::under_load(&stores, Doubt::MakeAgain, 1, outage).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_etcd_that_is_killed_under_load_loses_nothing() {
     let mut server = etcd::etcd();
     let url = etcd::url(&server);
-    under_load(&url, async |tally| {
+    under_load(&url, async |load| {
         block_in_place(|| server.kill());
-        for _ in 0..8 {
-            tally.fails().await;
-        }
+        load.fails(8).await;
         block_in_place(|| server.start());
     })
     .await;
@@ -203,13 +49,13 @@ async fn an_etcd_that_is_killed_under_load_loses_nothing() {
 async fn members_that_are_killed_one_at_a_time_lose_nothing() {
     let mut cluster = etcd::cluster();
     let url = cluster.url();
-    under_load(&url, async |tally| {
+    under_load(&url, async |load| {
         for n in 0..cluster.members.len() {
             block_in_place(|| cluster.members[n].kill());
             // Two are enough.
-            tally.goes_on(200).await;
+            load.goes_on(200).await;
             block_in_place(|| cluster.members[n].start());
-            tally.goes_on(200).await;
+            load.goes_on(200).await;
         }
     })
     .await;
@@ -220,7 +66,7 @@ async fn a_majority_that_is_killed_stops_everybody_until_it_is_back() {
     let mut cluster = etcd::cluster();
     let url = cluster.url();
     let mut first = 0;
-    under_load(&url, async |tally| {
+    under_load(&url, async |load| {
         let majority = [first % 3, (first + 1) % 3];
         first += 1;
         block_in_place(|| {
@@ -228,7 +74,7 @@ async fn a_majority_that_is_killed_stops_everybody_until_it_is_back() {
                 cluster.members[n].kill();
             }
         });
-        tally.fails().await;
+        load.fails(1).await;
         block_in_place(|| {
             for n in majority {
                 cluster.members[n].start();
@@ -291,8 +137,7 @@ async fn a_member_that_stands_still_is_left_for_another() {
 }
 
 async fn next(watcher: &mut Watcher) -> Event {
-    let heard = timeout(PATIENCE, watcher.next()).await;
-    heard.expect("something is heard").expect("it goes on")
+    patient(watcher.next()).await.expect("it goes on")
 }
 
 #[tokio::test]
@@ -315,7 +160,7 @@ async fn a_watch_survives_an_outage_and_says_that_it_lost_something() {
     store.set(Object::new("k/2", "1")).await.unwrap();
     assert_eq!(next(&mut watcher).await, Event::Changed("k/2".into()));
     listener.stop().await.unwrap();
-    assert!(timeout(PATIENCE, watcher.next()).await.unwrap().is_none());
+    assert!(patient(watcher.next()).await.is_none());
 }
 
 #[tokio::test]
@@ -338,5 +183,5 @@ async fn a_dropped_store_leaves_no_watcher_behind() {
     let store = open(&etcd::url(&server), PATIENCE).await;
     let mut watcher = Watch::watch(&*store, &"".into()).await.unwrap();
     drop(store);
-    assert!(timeout(PATIENCE, watcher.next()).await.unwrap().is_none());
+    assert!(patient(watcher.next()).await.is_none());
 }

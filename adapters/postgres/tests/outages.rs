@@ -10,31 +10,16 @@
     reason = "tests"
 )]
 
-mod proxy;
-
-use std::env;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::Bytes;
 use futures::StreamExt as _;
-use kvjob::kv::{
-    Atomic as _, Change, ErrorKind, Event, Key, Object, Scan, Store as _, Watch, Watcher,
-};
+use kvjob::kv::{Atomic as _, Change, ErrorKind, Event, Key, Object, Scan, Store, Watch, Watcher};
 use kvjob_postgres::{Options, Postgres};
 use kvjob_servers::{Server, postgres};
-use tokio::sync::watch;
-use tokio::time::timeout;
-
-use proxy::{Cut, Proxy};
-
-/// Longer than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(90);
-const WRITERS: usize = 16;
-
-async fn patient<T>(what: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, what).await.unwrap()
-}
+use kvjob_trials::outages::{self, Doubt, Load, PATIENCE, patient};
+use kvjob_trials::proxy::{Cut, Proxy};
+use tokio::task::block_in_place;
 
 async fn opened(server: &Server) -> Arc<Postgres> {
     Arc::new(kvjob_postgres::open(&postgres::url(server)).await.unwrap())
@@ -44,146 +29,17 @@ async fn watcher(store: &Postgres) -> Watcher {
     Watch::watch(store, &Key::EMPTY).await.unwrap()
 }
 
-fn count(value: &[u8]) -> usize {
-    str::from_utf8(value).unwrap().parse().unwrap()
-}
-
-/// One of many who write: each of its commits moves two counters and leaves a key of its own.
-struct Writer {
-    store: Arc<Postgres>,
-    keys: [Key; 2],
-    log: String,
-    /// What it knows to be done.
-    done: usize,
-    unknown: usize,
-}
-
-impl Writer {
-    fn new(store: &Arc<Postgres>, name: usize) -> Self {
-        Self {
-            store: Arc::clone(store),
-            keys: ["a", "b"].map(|side| Key::from(format!("{side}/{name:02}").as_str())),
-            log: format!("log/{name:02}/"),
-            done: 0,
-            unknown: 0,
-        }
-    }
-
-    fn entry(&self, n: usize) -> Key {
-        Key::from(format!("{}{n:08}", self.log).as_str())
-    }
-
-    fn changes(&self) -> Vec<Change> {
-        let step = |key: &Key| {
-            let after = Bytes::from((self.done + 1).to_string());
-            match self.done {
-                0 => Change::create(key.clone(), after),
-                done => Change::replace(key.clone(), done.to_string(), after),
-            }
-        };
-        let entry = Change::create(self.entry(self.done), "x");
-        vec![step(&self.keys[0]), entry, step(&self.keys[1])]
-    }
-
-    /// One step, whatever becomes of it; true if it was made.
-    async fn step(&mut self) -> bool {
-        match self.store.commit(self.changes()).await {
-            Ok(()) => {
-                self.done += 1;
-                true
-            }
-            Err(error) if error.maybe_applied() => {
-                self.unknown += 1;
-                self.settle().await
-            }
-            // Anything else would tell that another step was made than was acknowledged.
-            Err(error) => {
-                assert_eq!(error.kind(), &ErrorKind::Transient, "{error:?}");
-                false
-            }
-        }
-    }
-
-    /// Makes the very same changes until it is certain that they are made, by this or before.
-    async fn settle(&mut self) -> bool {
-        loop {
-            match self.store.commit(self.changes()).await {
-                Ok(()) => break,
-                Err(error) => match error.kind() {
-                    ErrorKind::ConditionFailed { indices } => {
-                        assert_eq!(indices, &[0, 1, 2], "made by half");
-                        break;
-                    }
-                    ErrorKind::Unknown | ErrorKind::Transient => {}
-                    _ => panic!("{error:?}"),
-                },
-            }
-        }
-        self.done += 1;
-        true
-    }
-
-    /// Everything that was acknowledged is there, nothing else, and nothing by half.
-    async fn check(&self) {
-        let counters = self.store.get_many(&self.keys).await.unwrap();
-        for counter in counters {
-            assert_eq!(counter.map_or(0, |it| count(&it.value)), self.done);
-        }
-        let scan = Scan::prefix(self.log.as_str());
-        let scan = scan.limit(usize::MAX).keys_only();
-        let entries = self.store.scan(scan).await.unwrap().objects;
-        let expected = (0..self.done).map(|n| self.entry(n));
-        assert!(entries.iter().map(|it| it.key.clone()).eq(expected));
-    }
-}
-
-/// Kills the server while many write, starts it again, and so on: what was acknowledged is there,
-/// and nothing that was refused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_under_load_it_keeps_what_it_acknowledged_and_half_of_nothing() {
     let mut server = postgres::postgres();
-    let seconds = env::var("KVJOB_OUTAGES").map_or(0, |it| it.parse().unwrap());
-    let until = Instant::now() + Duration::from_secs(seconds);
-    let store = opened(&server).await;
-    let (steps, mut made) = watch::channel(0_usize);
-    let (end, ends) = watch::channel(false);
-    let writers = (0..WRITERS).map(|name| {
-        let mut writer = Writer::new(&store, name);
-        let (steps, ends) = (steps.clone(), ends.clone());
-        tokio::spawn(async move {
-            while !*ends.borrow() {
-                if writer.step().await {
-                    steps.send_modify(|steps| *steps += 1);
-                }
-            }
-            writer
-        })
-    });
-    let writers: Vec<_> = writers.collect();
-    let mut kills = 0;
-    loop {
-        let enough = *made.borrow() + 20 * WRITERS;
-        patient(made.wait_for(|made| *made >= enough))
-            .await
-            .unwrap();
-        if kills >= 3 && Instant::now() >= until {
-            break;
-        }
-        tokio::task::block_in_place(|| {
+    let stores = [opened(&server).await as Arc<dyn Store>];
+    let kill = async |_: &Load| {
+        block_in_place(|| {
             server.kill();
             server.start();
         });
-        kills += 1;
-    }
-    end.send(true).unwrap();
-    let mut unknown = 0;
-    for writer in writers {
-        let writer = patient(writer).await.unwrap();
-        writer.check().await;
-        unknown += writer.unknown;
-    }
-    let made = *made.borrow();
-    println!("{kills} kills: {made} steps made, {unknown} of unknown fate settled");
+    };
+    let unknown = outages::under_load(&stores, Doubt::MakeAgain, 3, kill).await;
     assert!(unknown > 0, "nobody was interrupted");
 }
 
@@ -246,7 +102,7 @@ async fn calls_wait_for_a_server_that_restarts() {
             }
         })
     });
-    tokio::task::block_in_place(|| server.start());
+    block_in_place(|| server.start());
     for answer in waiting {
         assert!(patient(answer).await.unwrap().unwrap());
     }
@@ -264,6 +120,7 @@ async fn a_commit_that_is_cut_off_is_unknown_and_a_read_is_made_again() {
         (Cut::BeforeTheServer, "lost", false),
         (Cut::BeforeTheClient, "landed", true),
     ] {
+        // What is told to others, on a connection of its own, names keys in another form.
         proxy.cut(cut, key);
         let outcome = patient(store.commit(vec![Change::create(key, "1")])).await;
         assert!(!proxy.is_to_cut());
@@ -288,7 +145,7 @@ async fn a_watch_survives_a_restart_and_says_what_it_missed() {
     let mut server = postgres::postgres();
     let store = opened(&server).await;
     let mut hears = watcher(&store).await;
-    tokio::task::block_in_place(|| {
+    block_in_place(|| {
         server.kill();
         server.start();
     });

@@ -9,171 +9,38 @@
     reason = "tests"
 )]
 
-mod proxy;
-
-use std::env;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
-use kvjob::kv::{
-    Atomic as _, Change, ErrorKind, Event, Key, Object, Scan, Store as _, Watch, Watcher,
-};
+use kvjob::kv::{Atomic as _, Change, ErrorKind, Event, Key, Object, Scan, Store, Watch, Watcher};
 use kvjob_redis::{Options, Redis};
 use kvjob_servers::Server;
 use kvjob_servers::redis::{cluster, redis, say, url, valkey};
-use tokio::sync::watch;
-use tokio::time::timeout;
-
-use proxy::{Cut, Proxy};
-
-/// Longer than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(60);
-const WRITERS: usize = 16;
-
-async fn patient<T>(what: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, what).await.unwrap()
-}
+use kvjob_trials::outages::{self, Doubt, Load, Writer, patient};
+use kvjob_trials::proxy::{Cut, Proxy};
 
 fn count(value: &[u8]) -> usize {
     str::from_utf8(value).unwrap().parse().unwrap()
 }
 
-/// One of many who write: each of its commits moves two counters and leaves a key of its own.
-struct Writer {
-    store: Arc<Redis>,
-    keys: [Key; 2],
-    log: String,
-    /// What it knows to be done.
-    done: usize,
-    unknown: usize,
-}
-
-impl Writer {
-    fn new(store: &Arc<Redis>, name: usize) -> Self {
-        Self {
-            store: Arc::clone(store),
-            keys: ["a", "b"].map(|side| Key::from(format!("{side}/{name:02}").as_str())),
-            log: format!("log/{name:02}/"),
-            done: 0,
-            unknown: 0,
-        }
-    }
-
-    fn entry(&self, n: usize) -> Key {
-        Key::from(format!("{}{n:08}", self.log).as_str())
-    }
-
-    fn changes(&self) -> Vec<Change> {
-        let step = |key: &Key| {
-            let after = Bytes::from((self.done + 1).to_string());
-            match self.done {
-                0 => Change::create(key.clone(), after),
-                done => Change::replace(key.clone(), done.to_string(), after),
-            }
-        };
-        let entry = Change::create(self.entry(self.done), "x");
-        vec![step(&self.keys[0]), entry, step(&self.keys[1])]
-    }
-
-    /// One step, whatever becomes of it; true if it was made.
-    async fn step(&mut self) -> bool {
-        match self.store.commit(self.changes()).await {
-            Ok(()) => {
-                self.done += 1;
-                true
-            }
-            Err(error) if error.maybe_applied() => {
-                self.unknown += 1;
-                self.look().await
-            }
-            // Anything else would tell that another step was made than was acknowledged.
-            Err(error) => {
-                assert_eq!(error.kind(), &ErrorKind::Transient, "{error:?}");
-                false
-            }
-        }
-    }
-
-    /// Whether the step that was not answered was made. What is read now stays so.
-    async fn look(&mut self) -> bool {
-        let found = loop {
-            match self.store.get(&self.keys[0]).await {
-                Ok(found) => break found.map_or(0, |found| count(&found.value)),
-                Err(error) => assert_eq!(error.kind(), &ErrorKind::Transient, "{error:?}"),
-            }
-        };
-        let made = found == self.done + 1;
-        assert!(
-            made || found == self.done,
-            "{found} instead of {}",
-            self.done
-        );
-        self.done = found;
-        made
-    }
-
-    /// Everything that was acknowledged is there, nothing else, and nothing by half.
-    async fn check(&self) {
-        let counters = self.store.get_many(&self.keys).await.unwrap();
-        for counter in counters {
-            assert_eq!(counter.map_or(0, |it| count(&it.value)), self.done);
-        }
-        let scan = Scan::prefix(self.log.as_str())
-            .limit(usize::MAX)
-            .keys_only();
-        let entries = self.store.scan(scan).await.unwrap().objects;
-        let expected = (0..self.done).map(|n| self.entry(n));
-        assert!(entries.iter().map(|it| it.key.clone()).eq(expected));
-    }
+async fn through(proxy: &Proxy) -> Redis {
+    let url = format!("redis://127.0.0.1:{}", proxy.port());
+    kvjob_redis::open(&url).await.unwrap()
 }
 
 /// Kills the server while many write, starts it again, and so on: what was acknowledged is there.
 async fn killed_under_load(mut server: Server) {
-    let seconds = env::var("KVJOB_OUTAGES").map_or(0, |it| it.parse().unwrap());
-    let until = Instant::now() + Duration::from_secs(seconds);
-    let store = kvjob_redis::open(&url(&server)).await.unwrap();
-    let store = Arc::new(store);
-    let (steps, mut made) = watch::channel(0_usize);
-    let (end, ends) = watch::channel(false);
-    let writers = (0..WRITERS).map(|name| {
-        let mut writer = Writer::new(&store, name);
-        let (steps, ends) = (steps.clone(), ends.clone());
-        tokio::spawn(async move {
-            while !*ends.borrow() {
-                if writer.step().await {
-                    steps.send_modify(|steps| *steps += 1);
-                }
-            }
-            writer
-        })
-    });
-    let writers: Vec<_> = writers.collect();
-    let mut kills = 0;
-    while kills < 3 || Instant::now() < until {
-        let enough = *made.borrow() + 20 * WRITERS;
-        patient(made.wait_for(|made| *made >= enough))
-            .await
-            .unwrap();
+    let store: Arc<dyn Store> = Arc::new(kvjob_redis::open(&url(&server)).await.unwrap());
+    let stores = [store];
+    let kill = async |_: &Load| {
         server.kill();
         server.start();
-        kills += 1;
-    }
-    let enough = *made.borrow() + 20 * WRITERS;
-    patient(made.wait_for(|made| *made >= enough))
-        .await
-        .unwrap();
-    end.send(true).unwrap();
-    let mut unknown = 0;
-    for writer in writers {
-        let writer = patient(writer).await.unwrap();
-        writer.check().await;
-        unknown += writer.unknown;
-    }
-    let made = *made.borrow();
-    println!("{kills} kills: {made} steps made, {unknown} of unknown fate looked up");
-    assert_eq!(store.health().await.unwrap().warnings, Vec::<String>::new());
+    };
+    outages::under_load(&stores, Doubt::Read, 3, kill).await;
+    let health = stores[0].health().await.unwrap();
+    assert_eq!(health.warnings, Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -190,7 +57,7 @@ async fn valkey_killed_under_load_keeps_what_it_acknowledged_and_half_of_nothing
 async fn a_node_of_a_cluster_that_is_killed_comes_back() {
     let mut nodes = cluster();
     let store = kvjob_redis::open(&url(&nodes[0])).await.unwrap();
-    let mut writer = Writer::new(&Arc::new(store), 0);
+    let mut writer = Writer::new(Arc::new(store), Doubt::Read, 0);
     for node in &mut nodes {
         assert!(writer.step().await);
         node.kill();
@@ -207,7 +74,7 @@ async fn a_slot_of_a_cluster_that_moves_is_followed() {
     let nodes = cluster();
     let store = Arc::new(kvjob_redis::open(&url(&nodes[0])).await.unwrap());
     let mut watcher = watcher(&store).await;
-    let mut writer = Writer::new(&store, 0);
+    let mut writer = Writer::new(store.clone(), Doubt::Read, 0);
     for _ in 0..10 {
         assert!(writer.step().await);
     }
@@ -320,21 +187,24 @@ async fn a_server_that_stands_still_is_waited_for_and_no_longer_than_said() {
 async fn a_lost_answer_to_a_write_is_unknown_and_to_a_read_is_asked_for_again() {
     let server = redis();
     let proxy = Proxy::to(server.port()).await;
-    let store = kvjob_redis::open(&proxy.url()).await.unwrap();
-    for (cut, applied) in [(Cut::BeforeTheServer, false), (Cut::BeforeTheClient, true)] {
-        let key = Key::from(format!("{cut:?}").as_str());
-        proxy.cut(cut);
+    let store = through(&proxy).await;
+    for (cut, name, applied) in [
+        (Cut::BeforeTheServer, "lost", false),
+        (Cut::BeforeTheClient, "landed", true),
+    ] {
+        let key = Key::from(name);
+        proxy.cut(cut, name);
         let error = store.commit(vec![Change::create(key.clone(), "1")]).await;
         let error = error.unwrap_err();
         assert_eq!(error.kind(), &ErrorKind::Unknown, "{error}");
         let found = store.get(&key).await.unwrap();
         assert_eq!(found.is_some(), applied, "{cut:?}");
 
-        proxy.cut(cut);
+        proxy.cut(cut, "with/x");
         let outcomes = store.commit_all(vec![
-            vec![Change::put("x", "1")],
+            vec![Change::put("with/x", "1")],
             vec![Change::put("", "refused before")],
-            vec![Change::put("y", "1")],
+            vec![Change::put("with/y", "1")],
         ]);
         let outcomes = outcomes.await.into_iter().map(Result::unwrap_err);
         let kinds: Vec<_> = outcomes.map(|error| error.kind().clone()).collect();
@@ -347,10 +217,10 @@ async fn a_lost_answer_to_a_write_is_unknown_and_to_a_read_is_asked_for_again() 
             ]
         );
 
-        proxy.cut(cut);
+        proxy.cut(cut, name);
         assert_eq!(store.get(&key).await.unwrap().is_some(), applied);
         assert!(!proxy.is_to_cut());
-        proxy.cut(cut);
+        proxy.cut(cut, name);
         let scans = vec![Scan::prefix(key.clone()), Scan::prefix("none")];
         let pages = store.scan_many(scans).await.unwrap();
         assert_eq!(!pages[0].objects.is_empty(), applied);
@@ -362,13 +232,13 @@ async fn a_lost_answer_to_a_write_is_unknown_and_to_a_read_is_asked_for_again() 
 async fn a_write_that_comes_late_is_not_done_once_its_fate_was_read() {
     for server in [redis(), valkey()] {
         let proxy = Proxy::to(server.port()).await;
-        let store = kvjob_redis::open(&proxy.url()).await.unwrap();
-        proxy.cut(Cut::BeforeTheServer);
-        let error = store.commit(vec![Change::create("a", "1")]).await;
+        let store = through(&proxy).await;
+        proxy.cut(Cut::BeforeTheServer, "late");
+        let error = store.commit(vec![Change::create("late", "1")]).await;
         assert_eq!(error.unwrap_err().kind(), &ErrorKind::Unknown);
-        assert!(store.get(&"a".into()).await.unwrap().is_none());
+        assert!(store.get(&"late".into()).await.unwrap().is_none());
         proxy.deliver().await;
-        assert!(store.get(&"a".into()).await.unwrap().is_none());
+        assert!(store.get(&"late".into()).await.unwrap().is_none());
     }
 }
 
@@ -376,7 +246,7 @@ async fn a_write_that_comes_late_is_not_done_once_its_fate_was_read() {
 async fn each_call_is_one_round_trip() {
     let server = redis();
     let proxy = Proxy::to(server.port()).await;
-    let store = kvjob_redis::open(&proxy.url()).await.unwrap();
+    let store = through(&proxy).await;
     let create = |n: usize| vec![Change::create(format!("k{n}").as_str(), "1")];
     let before = proxy.trips();
     store

@@ -1,238 +1,79 @@
 //! A process that commits to SQLite is killed at random moments, again and again: while it opens,
 //! while it writes, while SQLite moves its log. The next one must find every commit that was
-//! acknowledged, at each durability, none by halves, and the user's orders beside them.
-//!
-//! `KVJOB_KILLS` says how often (20 where not said). `KVJOB_SEED` repeats the moments of a run that
-//! failed, as far as the machine is as fast as it was.
+//! acknowledged, at each durability, none by halves, and the user's orders beside them. See
+//! [`kvjob_trials::kill`] for the rest, and for `KVJOB_KILLS` and `KVJOB_SEED`.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "tests"
-)]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader};
+use std::ops::Range;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
-use futures::TryStreamExt as _;
-use kvjob::clock::{Clock as _, SystemClock};
-use kvjob::kv::{
-    Atomic as _, Change, Durability, Result, Scan, Store as _, StoreExt as _, Transaction as _,
-};
+use kvjob::kv::{Durability, Result, Store, Transaction as _};
+use kvjob_sqlite::rusqlite::Connection;
 use kvjob_sqlite::{Options, Sqlite};
+use kvjob_trials::kill::{self, Victim};
 
-/// Commits whose objects are kept: each commit removes those of the one so many before it.
-const KEPT: u64 = 48;
-/// The most commits a process gets to do.
-const COMMITS: u64 = 300;
 /// Every so many commits is made together with an order of the user's.
 const ORDERED: u64 = 5;
-/// Set for the process that is killed: `durability seed path`.
-const ORDERS: &str = "KVJOB_SQLITE_ORDERS";
 
-/// Random numbers of a seed (splitmix64).
-struct Random(u64);
+struct Killed(Sqlite);
 
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
+impl Victim for Killed {
+    fn open(path: &Path, durability: Durability) -> Self {
+        Self(Options::new().durability(durability).open(path).unwrap())
     }
-}
 
-fn number(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    let number = text.parse();
-    Some(number.unwrap_or_else(|_| panic!("{name} is {text:?}, not a number")))
-}
-
-/// What commit `n` stores, in two places: some of it over many pages.
-fn objects(n: u64) -> [(Vec<u8>, Vec<u8>); 2] {
-    let mut random = Random(n);
-    let length = match random.below(16) {
-        0 => 150_000,
-        1..4 => 10_000,
-        _ => 200,
-    };
-    let value = vec![u8::try_from(n % 251).unwrap(); length];
-    ["left", "right"].map(|side| ([side.as_bytes(), &n.to_be_bytes()].concat(), value.clone()))
-}
-
-fn changes(n: u64) -> Vec<Change> {
-    let old = n.checked_sub(KEPT).map(objects);
-    let gone = old.into_iter().flatten();
-    let gone = gone.map(|(key, _)| Change::remove(key));
-    let new = objects(n).map(|(key, value)| Change::put(key, value));
-    gone.chain(new).collect()
-}
-
-async fn commit(store: &Sqlite, numbers: std::ops::Range<u64>) -> Result<()> {
-    let n = numbers.start;
-    if n.is_multiple_of(ORDERED) {
-        return store
-            .with_transaction(move |transaction| {
-                let insert = "INSERT INTO orders VALUES (?1)";
-                let inserted = transaction.sqlite().execute(insert, [n.cast_signed()]);
-                inserted.map_err(kvjob_sqlite::error)?;
-                numbers
-                    .map(changes)
-                    .try_for_each(|it| transaction.change(&it))
-            })
-            .await;
+    fn store(&self) -> &dyn Store {
+        &self.0
     }
-    let outcomes = store.commit_all(numbers.map(changes).collect()).await;
-    outcomes.into_iter().collect()
-}
 
-fn open(path: &Path, durability: Durability) -> Sqlite {
-    Options::new().durability(durability).open(path).unwrap()
-}
+    async fn commit(&self, numbers: Range<u64>) -> Result<()> {
+        if !numbers.clone().any(|n| n.is_multiple_of(ORDERED)) {
+            return kill::commit(self.store(), numbers).await;
+        }
+        let with_orders = self.0.with_transaction(move |transaction| {
+            for n in numbers {
+                if n.is_multiple_of(ORDERED) {
+                    let insert = "INSERT INTO orders VALUES (?1)";
+                    let inserted = transaction.sqlite().execute(insert, [n.cast_signed()]);
+                    inserted.map_err(kvjob_sqlite::error)?;
+                }
+                transaction.change(&kill::changes(n))?;
+            }
+            Ok(())
+        });
+        with_orders.await
+    }
 
-/// The number of commits that are there. Fails if what is there is not what so many left.
-async fn commits(store: &Sqlite) -> u64 {
-    let objects_found: Vec<_> = store
-        .scan_all(Scan::prefix(""))
-        .try_collect()
-        .await
-        .unwrap();
-    let found: BTreeMap<_, _> = objects_found
-        .into_iter()
-        .map(|object| (object.key.as_bytes().to_vec(), object.value.to_vec()))
-        .collect();
-    let Some((key, _)) = found.last_key_value() else {
-        return 0;
-    };
-    let count = 1 + u64::from_be_bytes(key[key.len() - 8..].try_into().unwrap());
-    let kept = count.saturating_sub(KEPT)..count;
-    let wanted: BTreeMap<_, _> = kept.flat_map(objects).collect();
-    let keys = |map: &BTreeMap<Vec<u8>, Vec<u8>>| -> Vec<_> {
-        map.keys()
-            .map(|key| key.escape_ascii().to_string())
-            .collect()
-    };
-    assert_eq!(keys(&found), keys(&wanted), "not what {count} commits left");
-    assert!(
-        found == wanted,
-        "some of {count} commits has another's value"
-    );
-    count
-}
-
-/// Fails if the orders are not those of so many commits.
-async fn assert_orders(store: &Sqlite, of: u64) {
-    let counted = store.with_transaction(|transaction| {
-        let count = transaction
-            .sqlite()
-            .query_row("SELECT count(*) FROM orders", [], |row| {
-                row.get::<_, i64>(0)
-            });
-        count.map_err(kvjob_sqlite::error)
-    });
-    let count = counted.await.unwrap();
-    assert_eq!(count.cast_unsigned(), of.div_ceil(ORDERED), "{of} commits");
+    async fn check(&self, commits: u64) {
+        let counted = self.0.with_transaction(|transaction| {
+            let count = "SELECT count(*) FROM orders";
+            let count = transaction
+                .sqlite()
+                .query_row(count, [], |row| row.get::<_, i64>(0));
+            count.map_err(kvjob_sqlite::error)
+        });
+        let count = counted.await.unwrap().cast_unsigned();
+        assert_eq!(count, commits.div_ceil(ORDERED), "{commits} commits");
+    }
 }
 
 /// Not a test, but the process that is killed.
 #[tokio::test]
 #[ignore = "the other tests run it"]
 async fn victim() {
-    let orders = std::env::var(ORDERS).unwrap();
-    let mut orders = orders.splitn(3, ' ');
-    let mut next_order = || orders.next().unwrap();
-    let durability = next_order().parse().unwrap();
-    let mut random = Random(next_order().parse().unwrap());
-    let store = open(Path::new(next_order()), durability);
-    let first = commits(&store).await;
-    println!("\nfound {first}");
-    let mut next = first;
-    while next < first + COMMITS {
-        // Up to the next one with an order.
-        let most = ORDERED - next % ORDERED;
-        let at_once = if most == ORDERED {
-            1
-        } else {
-            1 + random.below(most)
-        };
-        commit(&store, next..next + at_once).await.unwrap();
-        next += at_once;
-        println!("acknowledged {next}");
-    }
-    store.stop().await.unwrap();
-}
-
-fn start(path: &Path, durability: Durability, seed: u64) -> Child {
-    Command::new(std::env::current_exe().unwrap())
-        .args(["victim", "--exact", "--ignored", "--nocapture"])
-        .env(ORDERS, format!("{durability} {seed} {}", path.display()))
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap()
+    kill::victim::<Killed>().await;
 }
 
 fn killed_again_and_again(durability: Durability) {
-    let kills = number("KVJOB_KILLS").unwrap_or(20);
-    let seed = number("KVJOB_SEED").unwrap_or_else(|| SystemClock.random());
-    println!("{kills} kills with KVJOB_SEED={seed}");
-    let mut random = Random(seed);
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("kill.db");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap();
-    let connection = kvjob_sqlite::rusqlite::Connection::open(&path).unwrap();
+    let connection = Connection::open(&path).unwrap();
     connection
         .execute_batch("CREATE TABLE orders (id INTEGER PRIMARY KEY)")
         .unwrap();
     drop(connection);
-    let mut there = 0;
-    for round in 0..kills {
-        let mut victim = start(&path, durability, seed.wrapping_add(round));
-        // One in four is killed while it opens, or soon after.
-        let patience = random.below(COMMITS).saturating_sub(COMMITS / 4);
-        let mut lines = BufReader::new(victim.stdout.take().unwrap()).lines();
-        let mut heard = Vec::new();
-        while (heard.len() as u64) < patience {
-            match lines.next() {
-                Some(line) => heard.push(line.unwrap()),
-                None => break,
-            }
-        }
-        if patience == 0 {
-            std::thread::sleep(std::time::Duration::from_micros(random.below(20_000)));
-        }
-        victim.kill().unwrap();
-        let status = victim.wait().unwrap();
-        assert_ne!(status.code(), Some(101), "it failed by itself");
-        // What it said before it died counts, too. The last line may be half a line.
-        heard.extend(lines.map_while(Result::ok));
-        let mut acknowledged = there;
-        for line in &heard {
-            match line.split_once(' ') {
-                Some(("found", count)) => assert_eq!(count.parse(), Ok(there), "round {round}"),
-                Some(("acknowledged", count)) => acknowledged = count.parse().unwrap(),
-                _ => {}
-            }
-        }
-        there = runtime.block_on(async {
-            let store = open(&path, durability);
-            let there = commits(&store).await;
-            assert_orders(&store, there).await;
-            store.stop().await.unwrap();
-            there
-        });
-        assert!(
-            there >= acknowledged,
-            "round {round}: {there} of {acknowledged}"
-        );
-    }
-    println!("{there} commits");
-    assert!(there > kills, "the kills left it time to do something");
+    kill::again_and_again::<Killed>(&path, durability);
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! A server between a store and its server, which counts round trips and cuts connections at a
-//! moment of the test's choice.
+//! A server between a store and its server, which counts round trips, cuts connections at a moment
+//! of the test's choice, and delivers late what was kept back.
 
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -9,19 +9,19 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// When the next connection that is used is cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Cut {
-    Never,
-    /// The server does not get what the client sends, or only when it is delivered late.
+/// When the connection on which something is asked for is cut.
+#[derive(Clone, Copy, Debug)]
+pub enum Cut {
+    /// The server does not get what the client sends, or only when it is
+    /// [delivered](Proxy::deliver) late.
     BeforeTheServer,
     /// The client does not get what the server answers.
     BeforeTheClient,
 }
 
+/// A server through which one other server is reached.
 #[derive(Debug)]
-pub(crate) struct Proxy {
+pub struct Proxy {
     port: u16,
     shared: Arc<Shared>,
     accepts: JoinHandle<()>,
@@ -29,14 +29,15 @@ pub(crate) struct Proxy {
 
 #[derive(Debug, Default)]
 struct Shared {
-    cut: AtomicU8,
+    cut: Mutex<Option<(Cut, String)>>,
     trips: AtomicUsize,
     /// What servers did not get, with the connections on which they would.
     late: Mutex<Vec<(TcpStream, Vec<u8>)>>,
 }
 
 impl Proxy {
-    pub(crate) async fn to(port: u16) -> Self {
+    /// One before the server on this port of the loopback interface.
+    pub async fn to(port: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let own = listener.local_addr().unwrap().port();
         let shared = Arc::new(Shared::default());
@@ -59,22 +60,24 @@ impl Proxy {
         }
     }
 
-    pub(crate) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+    /// The port on which it is reached itself.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
-    /// Cuts the next connection that is used, once.
-    pub(crate) fn cut(&self, cut: Cut) {
-        self.shared.cut.store(cut as u8, Ordering::SeqCst);
+    /// Cuts the next connection on which the client names `key`, once: not one that is made or used
+    /// for something else meanwhile.
+    pub fn cut(&self, cut: Cut, key: &str) {
+        *self.shared.cut.lock().unwrap() = Some((cut, key.to_owned()));
     }
 
     /// Whether what [`cut`](Self::cut) asked for is still to come.
-    pub(crate) fn is_to_cut(&self) -> bool {
-        self.shared.cut.load(Ordering::SeqCst) != Cut::Never as u8
+    pub fn is_to_cut(&self) -> bool {
+        self.shared.cut.lock().unwrap().is_some()
     }
 
     /// Gives servers what was kept from them, and returns when they have done with it.
-    pub(crate) async fn deliver(&self) {
+    pub async fn deliver(&self) {
         let late = std::mem::take(&mut *self.shared.late.lock().unwrap());
         assert!(!late.is_empty(), "there is something to deliver");
         for (mut server, bytes) in late {
@@ -86,7 +89,7 @@ impl Proxy {
     }
 
     /// How often a client has sent something after it was answered, so far.
-    pub(crate) fn trips(&self) -> usize {
+    pub fn trips(&self) -> usize {
         self.shared.trips.load(Ordering::SeqCst)
     }
 }
@@ -98,11 +101,11 @@ impl Drop for Proxy {
 }
 
 impl Shared {
-    fn cuts(&self, cut: Cut) -> bool {
-        let (now, never) = (cut as u8, Cut::Never as u8);
-        let cut = &self.cut;
-        cut.compare_exchange(now, never, Ordering::SeqCst, Ordering::SeqCst)
-            .is_ok()
+    /// How the connection is cut on which this is asked for.
+    fn cut_of(&self, asked: &[u8]) -> Option<Cut> {
+        let names = |key: &str| asked.windows(key.len()).any(|it| it == key.as_bytes());
+        let mut cut = self.cut.lock().unwrap();
+        cut.take_if(|(_, key)| names(key)).map(|(cut, _)| cut)
     }
 }
 
@@ -111,6 +114,7 @@ async fn pass(client: TcpStream, server: TcpStream, shared: Arc<Shared>) {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     let mut answered = true;
+    let mut cut = None;
     let (mut asked, mut told) = (vec![0; 1 << 16], vec![0; 1 << 16]);
     loop {
         tokio::select! {
@@ -119,10 +123,11 @@ async fn pass(client: TcpStream, server: TcpStream, shared: Arc<Shared>) {
                     shared.trips.fetch_add(1, Ordering::SeqCst);
                 }
                 answered = false;
-                if shared.cuts(Cut::BeforeTheServer) {
-                    let bytes = asked[..count.unwrap()].to_vec();
+                let bytes = count.as_ref().map_or(&[][..], |count| &asked[..*count]);
+                cut = cut.or_else(|| shared.cut_of(bytes));
+                if matches!(cut, Some(Cut::BeforeTheServer)) {
                     let server = from_server.reunite(to_server).unwrap();
-                    shared.late.lock().unwrap().push((server, bytes));
+                    shared.late.lock().unwrap().push((server, bytes.to_vec()));
                     return close(from_client, to_client);
                 }
                 if !on(count, &asked, &mut to_server).await {
@@ -131,7 +136,7 @@ async fn pass(client: TcpStream, server: TcpStream, shared: Arc<Shared>) {
             }
             count = from_server.read(&mut told) => {
                 answered = true;
-                if shared.cuts(Cut::BeforeTheClient) || !on(count, &told, &mut to_client).await {
+                if cut.is_some() || !on(count, &told, &mut to_client).await {
                     break;
                 }
             }

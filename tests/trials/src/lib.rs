@@ -1,0 +1,23 @@
+//! What adapters are put through beyond the conformance suite, where several are put through the
+//! same: here is how a trial goes and what must hold, and in an adapter's own tests which store
+//! goes through it and what only that one promises. No trial knows any adapter.
+//!
+//! What somebody would want who writes an adapter elsewhere is in [`kvjob::testkit`].
+
+#![allow(
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "made for tests"
+)]
+
+pub mod kill;
+pub mod outages;
+mod process;
+pub mod proxy;
+mod random;
+pub mod shared;
+
+pub use process::{Process, errand};
+pub use random::Random;
