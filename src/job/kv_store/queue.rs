@@ -12,7 +12,7 @@ use super::KvStore;
 use super::request::{Request, Waiter};
 use super::state::readable;
 use crate::clock::Timestamp;
-use crate::job::new::{check_queue, check_text};
+use crate::job::new::check_text;
 use crate::job::ops::abandon::Abandon;
 use crate::job::ops::cancel::Cancel;
 use crate::job::ops::claim::{Got, Mode, Wanted};
@@ -21,15 +21,13 @@ use crate::job::ops::dequeue::Dequeue;
 use crate::job::ops::enqueue::Enqueue;
 use crate::job::ops::fail::Fail;
 use crate::job::ops::heartbeat::Heartbeat;
-use crate::job::ops::limit::LimitQueue;
 use crate::job::ops::purge::{Purge, Purged};
 use crate::job::ops::release::{Discard, Release};
 use crate::job::ops::retry::RetryJob;
 use crate::job::ops::snooze::Snooze;
 use crate::job::{
-    Beat, Claim, Claims, Cursor, Enqueued, Error, Failure, Job, JobId, Lease, MAX_QUEUE_LIMIT,
-    MAX_TENANT, NewJob, Outcome, Page, Payload, QuarantineId, Query, QueueStore, Released,
-    Reschedule, Result, Selector, State,
+    Beat, Claim, Claims, Cursor, Enqueued, Error, Failure, Job, JobId, Lease, NewJob, Outcome,
+    Page, Payload, QuarantineId, Query, QueueStore, Released, Reschedule, Result, Selector, State,
 };
 use crate::kv::Scan;
 
@@ -52,44 +50,6 @@ impl KvStore {
         let limits = self.0.store.limits();
         let most = self.0.options.max_payload.min(limits.value_bytes);
         most.min(limits.commit_bytes.saturating_sub(BESIDE_PAYLOAD))
-    }
-
-    /// How many jobs of a [serial queue](NewJob::queue) may run at a time, from now on: between 1,
-    /// as where this was not said, and [`MAX_QUEUE_LIMIT`]. It is stored with the queue, and
-    /// holds whichever process claims. Where more run than a lower limit allows, they go on, and
-    /// no other begins before there is room. Says whether it was another before.
-    ///
-    /// ```
-    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-    /// # use std::sync::Arc;
-    /// # use kvjob::job::{Claim, KvStore, NewJob, Options, QueueStore};
-    /// # let jobs = KvStore::open(Arc::new(kvjob::kv::Memory::new()), Options::default()).await?;
-    /// jobs.limit_queue("", "printer", 2).await?;
-    /// for page in 1..=3 {
-    ///     jobs.enqueue(NewJob::new("print", &page)?.queue("printer")).await?;
-    /// }
-    /// assert_eq!(jobs.claim(Claim::new("w").max(9)).await?.jobs.len(), 2);
-    /// # Ok::<(), kvjob::job::Error>(()) }).unwrap();
-    /// ```
-    ///
-    /// # Errors
-    /// `queue-limit` for a limit that is none, `queue-key-too-long` and what else a name can be
-    /// refused for, or what the store says.
-    pub async fn limit_queue(&self, tenant: &str, queue: &str, limit: u32) -> Result<bool> {
-        check_text("tenant", tenant, 0, MAX_TENANT)?;
-        check_queue(queue)?;
-        if !(1..=MAX_QUEUE_LIMIT).contains(&limit) {
-            let message =
-                format!("a queue's limit of {limit} is not between 1 and {MAX_QUEUE_LIMIT}");
-            return Err(Error::invalid("queue-limit", message));
-        }
-        let (tenant, queue) = (tenant.to_owned(), queue.to_owned());
-        self.run(LimitQueue {
-            tenant,
-            queue,
-            limit,
-        })
-        .await
     }
 
     async fn claim_from_planner(&self, wanted: Wanted) -> Result<Got> {
