@@ -26,10 +26,11 @@ use crate::job::ops::release::{Discard, Release};
 use crate::job::ops::retry::RetryJob;
 use crate::job::ops::snooze::Snooze;
 use crate::job::{
-    Beat, Claim, Claims, Cursor, Enqueued, Error, Failure, Job, JobId, Lease, NewJob, Outcome,
-    Page, Payload, QuarantineId, Query, QueueStore, Released, Reschedule, Result, Selector, State,
+    Beat, Claim, Claims, Cursor, Enqueued, Error, Failure, Job, JobId, Lease, MAX_TASK, NewJob,
+    Outcome, Page, Payload, QuarantineId, Query, QueueStore, Released, Reschedule, Result,
+    Selector, State,
 };
-use crate::kv::Scan;
+use crate::kv::{self, ErrorKind, Scan};
 
 /// Longest worker name, in bytes of UTF-8.
 const MAX_WORKER: usize = 128;
@@ -119,6 +120,36 @@ fn count_queued(enqueued: &Enqueued) {
     }
 }
 
+/// The answers for jobs of these tasks, or the first error, which says of several whose it is.
+fn which<T>(tasks: &[String], answers: impl IntoIterator<Item = Result<T>>) -> Result<Vec<T>> {
+    let name = |index, task: &str| {
+        let task: String = task.chars().take(MAX_TASK).collect();
+        format!("jobs[{index}], of task {task:?}")
+    };
+    let mut answered = Vec::with_capacity(tasks.len());
+    for (index, (task, answer)) in tasks.iter().zip(answers).enumerate() {
+        answered.push(answer.map_err(|error| match error {
+            error if tasks.len() == 1 => error,
+            Error::Invalid { code, message } => {
+                Error::invalid(code, format!("{}: {message}", name(index, task)))
+            }
+            Error::Store(error) if is_about_a_record(&error) => {
+                error.context(name(index, task)).into()
+            }
+            error => error,
+        })?);
+    }
+    Ok(answered)
+}
+
+/// Whether it tells of one job's records, and not of the store.
+fn is_about_a_record(error: &kv::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::TooLarge { .. } | ErrorKind::Corrupt | ErrorKind::TooNew
+    )
+}
+
 fn check_lease(lease: Duration) -> Result<()> {
     if lease.is_zero() {
         return Err(Error::invalid(
@@ -139,11 +170,10 @@ impl QueueStore for KvStore {
     }
 
     async fn enqueue_many(&self, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>> {
-        let operations: Vec<Enqueue> = jobs
-            .into_iter()
-            .map(|job| self.enqueue_operation(job))
-            .collect::<Result<_>>()?;
-        let enqueued = self.run_all(operations).await?;
+        let tasks: Vec<String> = jobs.iter().map(|job| job.lane.task.clone()).collect();
+        let operations = jobs.into_iter().map(|job| self.enqueue_operation(job));
+        let operations: Vec<Enqueue> = which(&tasks, operations)?;
+        let enqueued = which(&tasks, self.run_each(operations).await?)?;
         enqueued.iter().for_each(count_queued);
         Ok(enqueued)
     }
