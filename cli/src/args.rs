@@ -14,7 +14,7 @@ pub(crate) use jobs::{
     ACTIVE, Cancel, Enqueue, FINAL, History, List, Log, Pages, Purge, REVIVABLE, Retry, Show,
     Stats, Wait, Which,
 };
-pub(crate) use lanes::{Lanes, Limit, Pause, Resume, WhichLanes};
+pub(crate) use lanes::{Lanes, Limit, Pause, Queues, Resume, WhichLanes};
 pub(crate) use store::{Action, Backends, Check, Copy, Dump, Quarantine, Restore};
 pub(crate) use working::{Run, Watch, Work};
 
@@ -80,6 +80,7 @@ pub(crate) enum Command {
     Resume(Resume),
     Limit(Limit),
     Lanes(Lanes),
+    Queues(Queues),
     Quarantine(Quarantine),
     Check(Check),
     Copy(Copy),

@@ -120,6 +120,9 @@ fn lanes_are_paused_limited_and_shown_beside_a_worker_which_heeds_it() {
     place.ok(&["limit", "free", "--rate", "100/s"]);
     place.ok(&["limit", "--queue", "q", "--concurrency", "2"]);
     place.ok(&["enqueue", "free", "--queue", "q"]);
+    let queue = place.ok(&["queues", "q", "--json"]).json();
+    assert_eq!(queue["queues"][0]["concurrency"], 2);
+    assert_eq!(queue["queues"][0]["ready"], 1);
     let lanes = place.ok(&["lanes", "--json"]).json();
     assert_eq!(lanes["settings"].as_array().unwrap().len(), 2);
     assert_eq!(lanes["lanes"].as_array().unwrap().len(), 2);

@@ -126,6 +126,52 @@ fn as_many_jobs_of_a_queue_run_at_a_time_as_its_limit_says() {
 }
 
 #[test]
+fn queues_show_their_limit_and_what_waits() {
+    let place = Place::new();
+    place.ok(&["enqueue", "other"]);
+    let none = place.ok(&["queues"]);
+    assert!(none.out.starts_with("No job runs or is due"), "{none:?}");
+    let never = place.ok(&["queues", "q", "--json"]).json();
+    assert_eq!(never["queues"][0]["concurrency"], 1);
+
+    place.ok(&["enqueue", "one", "--queue", "q"]);
+    place.ok(&["enqueue", "two", "--queue", "q"]);
+    place.ok(&[
+        "limit",
+        "--queue",
+        "q",
+        "--tenant",
+        "acme",
+        "--concurrency",
+        "3",
+    ]);
+    let all = place.ok(&["queues"]);
+    let row = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let rows: Vec<String> = all.out.lines().map(row).collect();
+    assert_eq!(rows.len(), 3, "{all:?}");
+    assert!(rows.contains(&"q 1 0 2".to_owned()), "{all:?}");
+    assert!(rows.contains(&"q acme 3 0 0".to_owned()), "{all:?}");
+    let one = place.ok(&["queues", "q", "--tenant", "acme"]);
+    assert_eq!(one.out.lines().count(), 2, "{one:?}");
+    let told = place.ok(&["queues", "q", "--json"]).json();
+    assert_eq!(
+        told,
+        json!({"more": false, "queues": [{
+            "queue": "q", "tenant": "", "concurrency": 1, "running": [], "ready": 2, "more": false,
+        }]})
+    );
+    let cut = place.ok(&["queues", "--limit", "1"]);
+    assert!(cut.err.contains("--limit"), "{cut:?}");
+    assert_eq!(
+        place.ok(&["queues", "--limit", "1", "--json"]).json()["more"],
+        true
+    );
+    for args in [&["queues", "--tenant", "acme"][..], &["queues", ""]] {
+        assert_eq!(place.kvjob(args).code, Some(2), "{args:?}");
+    }
+}
+
+#[test]
 fn stats_shows_what_is_paused() {
     let place = furnished();
     place.ok(&["pause", "mail", "--flags", ""]);

@@ -30,6 +30,7 @@ mod place;
 mod plan;
 mod quarantined;
 mod query;
+mod queue;
 mod reschedule;
 mod result;
 mod retention;
@@ -66,6 +67,7 @@ pub use quarantined::{
     ParseQuarantineIdError, QuarantineId, Quarantined, QuarantinedRecord, Released,
 };
 pub use query::{Cursor, HistoryQuery, LogQuery, Page, Query};
+pub use queue::QueueStatus;
 pub use reschedule::Reschedule;
 pub use result::Ended;
 pub use retention::Retention;

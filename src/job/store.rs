@@ -34,7 +34,9 @@ pub trait QueueStore: Send + Sync {
     /// same order. All are checked before the first is stored.
     ///
     /// # Errors
-    /// As [`enqueue`](Self::enqueue); if the store fails part-way, some jobs may be stored.
+    /// As [`enqueue`](Self::enqueue). Of several jobs the message begins with the one that is
+    /// refused, counted from 0, and its task: `jobs[7], of task "send-mail"`. If the store fails
+    /// part-way, some jobs may be stored.
     async fn enqueue_many(&self, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>>;
 
     /// Takes due jobs in the order of priority, `run_at` and id, each for the time of a lease.

@@ -7,6 +7,7 @@ use kvjob::job::{
     Backoff, Claim, Error, JobId, KvStore, NewJob, Query, QueueStore as _, Selector, State,
     StateStore as _,
 };
+use kvjob::kv::ErrorKind;
 use kvjob_tests::{Fixture, Space, on_every_store, text};
 
 on_every_store![
@@ -23,6 +24,7 @@ on_every_store![
     two_jobs_of_one_microsecond_are_two_jobs,
     enqueue_many_answers_and_stores_in_order,
     enqueue_many_stores_nothing_if_one_job_cannot_be,
+    enqueue_many_says_which_job_is_refused,
     a_job_that_says_nothing_else_has_the_defaults,
     dequeue_next_takes_each_job_once_and_in_order,
     two_who_dequeue_never_get_the_same_job,
@@ -225,6 +227,45 @@ async fn enqueue_many_stores_nothing_if_one_job_cannot_be(f: Fixture) {
     let jobs = vec![text("good", ""), text("", "")];
     assert!(f.jobs.enqueue_many(jobs).await.is_err());
     assert!(f.space(Space::Job).await.is_empty());
+}
+
+async fn enqueue_many_says_which_job_is_refused(f: Fixture) {
+    let refused = async |jobs: Vec<NewJob>| f.jobs.enqueue_many(jobs).await.unwrap_err();
+    let bad = || text("mail", "").max_attempts(0);
+    let error = refused(vec![text("good", ""), bad(), text("", "")]).await;
+    assert!(matches!(
+        error,
+        Error::Invalid {
+            code: "max-attempts-zero",
+            ..
+        }
+    ));
+    let said = error.to_string();
+    assert!(
+        said.starts_with(r#"jobs[1], of task "mail": max_attempts"#),
+        "{said}"
+    );
+    // A name that is too long is not all of it told.
+    let error = refused(vec![text("good", ""), text(&"x".repeat(100_000), "")]).await;
+    let said = error.to_string();
+    assert!(
+        said.starts_with(r#"jobs[1], of task "xxx"#) && said.len() < 500,
+        "{said}"
+    );
+    // Of one there is no doubt.
+    let one = refused(vec![bad()]).await.to_string();
+    assert_eq!(one, f.jobs.enqueue(bad()).await.unwrap_err().to_string());
+    assert!(f.space(Space::Job).await.is_empty());
+
+    // One that the store cannot take, for what is there.
+    f.enqueue(text("t", "").key("k")).await;
+    let unique = f.space(Space::Unique).await.remove(0);
+    let newer = b"\x7fnobody knows";
+    f.overwrite(unique.key.as_bytes().to_vec(), newer).await;
+    let error = refused(vec![text("good", ""), text("mail", "").key("k")]).await;
+    assert!(matches!(&error, Error::Store(error) if *error.kind() == ErrorKind::TooNew));
+    let said = error.to_string();
+    assert!(said.contains(r#"jobs[1], of task "mail""#), "{said}");
 }
 
 async fn a_job_that_says_nothing_else_has_the_defaults(f: Fixture) {

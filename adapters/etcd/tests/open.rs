@@ -9,6 +9,7 @@ use kvjob::kv::{Atomic, Change, Error, ErrorKind, Expect, Object, Scan, Store};
 use kvjob_etcd::{Etcd, LIMITS, Options};
 use kvjob_servers::tls::Certificates;
 use kvjob_servers::{Server, etcd, free_port};
+use tokio::net::{TcpListener, TcpStream};
 
 async fn refused(options: Options, url: &str) -> Error {
     let error = options.open(url).await.unwrap_err();
@@ -65,6 +66,62 @@ async fn what_is_no_etcd_is_told() {
     let error = refused(options, &url).await;
     assert_eq!(error.kind(), &ErrorKind::Transient);
     assert!(error.to_string().contains("in time"), "{error}");
+}
+
+/// Something that says it is an etcd of this version, and answers nothing else. Where it serves.
+async fn etcd_of(version: &'static str) -> String {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(say_version(stream, version));
+        }
+    });
+    address.to_string()
+}
+
+async fn say_version(stream: TcpStream, version: &str) {
+    let Ok(mut connection) = h2::server::handshake(stream).await else {
+        return;
+    };
+    while let Some(Ok((request, mut respond))) = connection.accept().await {
+        let knows = request.uri().path() == "/etcdserverpb.Maintenance/Status";
+        let head = http::Response::builder().header("content-type", "application/grpc");
+        let mut body = respond
+            .send_response(head.body(()).unwrap(), false)
+            .unwrap();
+        let mut end = http::HeaderMap::new();
+        if knows {
+            // The version is field 2 of the message, before which stands how long it is.
+            let field = [
+                &[0x12, u8::try_from(version.len()).unwrap()],
+                version.as_bytes(),
+            ]
+            .concat();
+            let length = u32::try_from(field.len()).unwrap().to_be_bytes();
+            let message = [&[0], &length[..], &field].concat();
+            body.send_data(message.into(), false).unwrap();
+            end.insert("grpc-status", http::HeaderValue::from_static("0"));
+        } else {
+            end.insert("grpc-status", http::HeaderValue::from_static("12"));
+        }
+        body.send_trailers(end).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_etcd_that_is_too_old_is_told_with_what_is_needed() {
+    for old in ["3.3.27", "2.3.8", "not decided"] {
+        let address = etcd_of(old).await;
+        let error = refused(Options::new(), &format!("etcd://{address}")).await;
+        assert_eq!(error.kind(), &ErrorKind::Unsupported, "{error}");
+        let told = format!("etcd at {address} is of version {old}: kvjob needs 3.4 or newer");
+        assert!(error.to_string().contains(&told), "{error}");
+    }
+    // Not for its age is this one refused.
+    let address = etcd_of("3.4.0").await;
+    let error = refused(Options::new(), &format!("etcd://{address}")).await;
+    assert!(!error.to_string().contains("of version"), "{error}");
 }
 
 #[tokio::test]

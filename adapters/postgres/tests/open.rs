@@ -271,6 +271,49 @@ async fn a_server_that_only_reads_is_told() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_too_old_is_told_and_left_as_it_is() {
+    let server = server();
+    let admin = connect(&server).await;
+    // For this role it is of another version.
+    let older = "CREATE FUNCTION public.current_setting(name text) RETURNS text LANGUAGE sql AS \
+                 $$SELECT CASE name WHEN 'server_version_num' THEN '120022' \
+                   ELSE pg_catalog.current_setting(name) END$$; \
+                 ALTER ROLE kvjob SET search_path = public, pg_catalog";
+    admin.batch_execute(older).await.unwrap();
+    let error = refused(&postgres::url(&server)).await;
+    assert_eq!(error.kind(), &ErrorKind::Unsupported, "{error}");
+    let text = error.to_string();
+    assert!(text.contains("PostgreSQL 12, and kvjob needs 13"), "{text}");
+    assert!(
+        text.contains(&format!("127.0.0.1:{}", server.port())),
+        "{text}"
+    );
+    let tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'";
+    assert_eq!(
+        admin.query_one(tables, &[]).await.unwrap().get::<_, i64>(0),
+        0
+    );
+}
+
+#[tokio::test]
+async fn a_standby_is_refused_and_its_primary_found() {
+    let mut standby = server();
+    postgres::become_standby(&mut standby);
+    let error = refused(&postgres::url(&standby)).await;
+    assert_eq!(error.kind(), &ErrorKind::Unsupported, "{error}");
+    assert!(error.to_string().contains("is a standby"), "{error}");
+    // As the message says.
+    let primary = server();
+    let (first, second) = (standby.port(), primary.port());
+    let url = format!(
+        "postgres://kvjob@127.0.0.1:{first},127.0.0.1:{second}/kvjob?target_session_attrs=read-write"
+    );
+    let store = kvjob_postgres::open(&url).await.unwrap();
+    store.set(Object::new("a", "1")).await.unwrap();
+    assert!(store.get(&"a".into()).await.unwrap().is_some());
+}
+
+#[tokio::test]
 async fn tls_is_used_and_checks_who_the_server_is() {
     let certificates = Certificates::new();
     let server = postgres::with_tls(&certificates);

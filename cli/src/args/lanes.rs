@@ -90,6 +90,7 @@ Examples:
   kvjob limit --queue printers --concurrency 3
   kvjob limit --queue printers --none                   one at a time again
 
+`kvjob lanes` and `kvjob queues` show what is set.
 With --json: {\"lanes\", \"changed\"}, or of a queue {\"queue\", \"tenant\", \"concurrency\", \"changed\"}.")]
 pub(crate) struct Limit {
     #[command(flatten)]
@@ -126,6 +127,31 @@ With --json it is one object: {\"settings\", \"lanes\", \"more\"}. Up to 1000 jo
 counted.")]
 pub(crate) struct Lanes {
     /// At most this many lanes.
+    #[arg(long, value_name = "N", default_value = "50")]
+    pub(crate) limit: NonZeroUsize,
+}
+
+/// Show the queues in which jobs run or are due, and how many of each may run at a time.
+///
+/// With a queue key that queue alone, also one without jobs, and the jobs of it that run. The order
+/// of many queues means nothing.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kvjob queues
+  kvjob queues printers --tenant acme
+  kvjob queues --json | jq '.queues[] | select(.ready > 100)'
+
+`kvjob limit --queue` sets how many may run. With --json it is one object: {\"queues\", \"more\"},
+each queue with the ids of the jobs that run. Up to 1000 jobs of a queue are counted.")]
+pub(crate) struct Queues {
+    /// The queue with this key, of the tenant or of none.
+    #[arg(value_name = "KEY")]
+    pub(crate) queue: Option<String>,
+    /// The tenant of the queue.
+    #[arg(long, requires = "queue")]
+    pub(crate) tenant: Option<String>,
+    /// At most this many queues.
     #[arg(long, value_name = "N", default_value = "50")]
     pub(crate) limit: NonZeroUsize,
 }

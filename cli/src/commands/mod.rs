@@ -17,6 +17,7 @@ mod log;
 mod pages;
 mod purge;
 mod quarantine;
+mod queues;
 mod restore;
 mod retry;
 mod run;
@@ -80,6 +81,7 @@ pub(crate) fn dispatch(args: Args) -> Result<ExitCode> {
             Command::Resume(args) => lanes::resume(&global, &args.which).await,
             Command::Limit(args) => lanes::limit(&global, &args).await,
             Command::Lanes(args) => lanes::list(&global, &args).await,
+            Command::Queues(args) => queues::run(&global, &args).await,
             Command::Purge(args) => purge::run(&global, &args).await,
             Command::Quarantine(args) => quarantine::run(&global, &args.action).await,
             Command::Check(args) => check::run(&global, &args).await,

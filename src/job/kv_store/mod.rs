@@ -10,6 +10,7 @@
 //! | `history` | reading histories, of one job and across jobs |
 //! | `wait` | how jobs ended, for those who wait for it |
 //! | `lanes` | what is set for lanes, and how they stand |
+//! | `queues` | serial queues: their limits, and how they stand |
 //! | `list` | the queue in claim order |
 //! | `glance` | a look of bounded cost, and what is seen to happen |
 //! | `within` | storing a job inside a transaction of the user's |
@@ -30,6 +31,7 @@ mod logs;
 mod options;
 mod planner;
 mod queue;
+mod queues;
 mod request;
 mod state;
 mod sweep;

@@ -12,7 +12,7 @@ use super::KvStore;
 use super::request::{Request, Waiter};
 use super::state::readable;
 use crate::clock::Timestamp;
-use crate::job::new::{check_queue, check_text};
+use crate::job::new::check_text;
 use crate::job::ops::abandon::Abandon;
 use crate::job::ops::cancel::Cancel;
 use crate::job::ops::claim::{Got, Mode, Wanted};
@@ -21,17 +21,16 @@ use crate::job::ops::dequeue::Dequeue;
 use crate::job::ops::enqueue::Enqueue;
 use crate::job::ops::fail::Fail;
 use crate::job::ops::heartbeat::Heartbeat;
-use crate::job::ops::limit::LimitQueue;
 use crate::job::ops::purge::{Purge, Purged};
 use crate::job::ops::release::{Discard, Release};
 use crate::job::ops::retry::RetryJob;
 use crate::job::ops::snooze::Snooze;
 use crate::job::{
-    Beat, Claim, Claims, Cursor, Enqueued, Error, Failure, Job, JobId, Lease, MAX_QUEUE_LIMIT,
-    MAX_TENANT, NewJob, Outcome, Page, Payload, QuarantineId, Query, QueueStore, Released,
-    Reschedule, Result, Selector, State,
+    Beat, Claim, Claims, Cursor, Enqueued, Error, Failure, Job, JobId, Lease, MAX_TASK, NewJob,
+    Outcome, Page, Payload, QuarantineId, Query, QueueStore, Released, Reschedule, Result,
+    Selector, State,
 };
-use crate::kv::Scan;
+use crate::kv::{self, ErrorKind, Scan};
 
 /// Longest worker name, in bytes of UTF-8.
 const MAX_WORKER: usize = 128;
@@ -52,44 +51,6 @@ impl KvStore {
         let limits = self.0.store.limits();
         let most = self.0.options.max_payload.min(limits.value_bytes);
         most.min(limits.commit_bytes.saturating_sub(BESIDE_PAYLOAD))
-    }
-
-    /// How many jobs of a [serial queue](NewJob::queue) may run at a time, from now on: between 1,
-    /// as where this was not said, and [`MAX_QUEUE_LIMIT`]. It is stored with the queue, and
-    /// holds whichever process claims. Where more run than a lower limit allows, they go on, and
-    /// no other begins before there is room. Says whether it was another before.
-    ///
-    /// ```
-    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-    /// # use std::sync::Arc;
-    /// # use kvjob::job::{Claim, KvStore, NewJob, Options, QueueStore};
-    /// # let jobs = KvStore::open(Arc::new(kvjob::kv::Memory::new()), Options::default()).await?;
-    /// jobs.limit_queue("", "printer", 2).await?;
-    /// for page in 1..=3 {
-    ///     jobs.enqueue(NewJob::new("print", &page)?.queue("printer")).await?;
-    /// }
-    /// assert_eq!(jobs.claim(Claim::new("w").max(9)).await?.jobs.len(), 2);
-    /// # Ok::<(), kvjob::job::Error>(()) }).unwrap();
-    /// ```
-    ///
-    /// # Errors
-    /// `queue-limit` for a limit that is none, `queue-key-too-long` and what else a name can be
-    /// refused for, or what the store says.
-    pub async fn limit_queue(&self, tenant: &str, queue: &str, limit: u32) -> Result<bool> {
-        check_text("tenant", tenant, 0, MAX_TENANT)?;
-        check_queue(queue)?;
-        if !(1..=MAX_QUEUE_LIMIT).contains(&limit) {
-            let message =
-                format!("a queue's limit of {limit} is not between 1 and {MAX_QUEUE_LIMIT}");
-            return Err(Error::invalid("queue-limit", message));
-        }
-        let (tenant, queue) = (tenant.to_owned(), queue.to_owned());
-        self.run(LimitQueue {
-            tenant,
-            queue,
-            limit,
-        })
-        .await
     }
 
     async fn claim_from_planner(&self, wanted: Wanted) -> Result<Got> {
@@ -159,6 +120,36 @@ fn count_queued(enqueued: &Enqueued) {
     }
 }
 
+/// The answers for jobs of these tasks, or the first error, which says of several whose it is.
+fn which<T>(tasks: &[String], answers: impl IntoIterator<Item = Result<T>>) -> Result<Vec<T>> {
+    let name = |index, task: &str| {
+        let task: String = task.chars().take(MAX_TASK).collect();
+        format!("jobs[{index}], of task {task:?}")
+    };
+    let mut answered = Vec::with_capacity(tasks.len());
+    for (index, (task, answer)) in tasks.iter().zip(answers).enumerate() {
+        answered.push(answer.map_err(|error| match error {
+            error if tasks.len() == 1 => error,
+            Error::Invalid { code, message } => {
+                Error::invalid(code, format!("{}: {message}", name(index, task)))
+            }
+            Error::Store(error) if is_about_a_record(&error) => {
+                error.context(name(index, task)).into()
+            }
+            error => error,
+        })?);
+    }
+    Ok(answered)
+}
+
+/// Whether it tells of one job's records, and not of the store.
+fn is_about_a_record(error: &kv::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::TooLarge { .. } | ErrorKind::Corrupt | ErrorKind::TooNew
+    )
+}
+
 fn check_lease(lease: Duration) -> Result<()> {
     if lease.is_zero() {
         return Err(Error::invalid(
@@ -179,11 +170,10 @@ impl QueueStore for KvStore {
     }
 
     async fn enqueue_many(&self, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>> {
-        let operations: Vec<Enqueue> = jobs
-            .into_iter()
-            .map(|job| self.enqueue_operation(job))
-            .collect::<Result<_>>()?;
-        let enqueued = self.run_all(operations).await?;
+        let tasks: Vec<String> = jobs.iter().map(|job| job.lane.task.clone()).collect();
+        let operations = jobs.into_iter().map(|job| self.enqueue_operation(job));
+        let operations: Vec<Enqueue> = which(&tasks, operations)?;
+        let enqueued = which(&tasks, self.run_each(operations).await?)?;
         enqueued.iter().for_each(count_queued);
         Ok(enqueued)
     }

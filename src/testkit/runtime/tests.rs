@@ -1,5 +1,7 @@
 //! The promises of a runtime.
 
+mod batches;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::FutureExt as _;

@@ -69,7 +69,8 @@ fn made(settings: &[&str], prepare: impl FnOnce(&Path)) -> Server {
     prepare(&data);
     let how = How {
         name: "postgres",
-        ready: "database system is ready to accept connections",
+        // Connections, or those that only read.
+        ready: "database system is ready to accept",
         command,
         arguments: settings.iter().map(|it| format!("-c{it}")).collect(),
     };
@@ -91,6 +92,21 @@ fn made(settings: &[&str], prepare: impl FnOnce(&Path)) -> Server {
 /// Where it serves.
 pub fn url(server: &Server) -> String {
     format!("postgres://kvjob@127.0.0.1:{}/kvjob", server.port())
+}
+
+/// Has it start again as a standby of nobody: one that only reads, for as long as it runs. No
+/// connection to it may be open, for it waits for them.
+///
+/// # Panics
+/// If it does not.
+pub fn become_standby(server: &mut Server) {
+    server.stop();
+    let signal = server.directory().join("data/standby.signal");
+    fs::write(&signal, "").expect("a file can be made");
+    if let Some((user, group)) = other_user() {
+        chown(&signal, Some(user), Some(group)).expect("root may");
+    }
+    server.start();
 }
 
 fn command(start: &Start<'_>) -> Command {
