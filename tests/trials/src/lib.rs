@@ -12,6 +12,7 @@
     reason = "made for tests"
 )]
 
+pub mod faults;
 pub mod kill;
 pub mod outages;
 mod process;
