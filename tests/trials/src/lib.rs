@@ -19,6 +19,7 @@ mod process;
 pub mod proxy;
 mod random;
 pub mod shared;
+pub mod transaction;
 
 pub use process::{Process, errand};
 pub use random::Random;
