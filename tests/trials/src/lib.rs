@@ -14,6 +14,7 @@
 
 pub mod faults;
 pub mod kill;
+pub mod opening;
 pub mod outages;
 mod process;
 pub mod proxy;
