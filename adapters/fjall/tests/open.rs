@@ -4,11 +4,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use kvjob::kv::{Atomic, Change, Cursor, Error, ErrorKind, Key, Object, Result, Scan, Store};
 use kvjob_fjall::Fjall;
 use kvjob_fjall::fjall::{self, SingleWriterTxDatabase};
-use kvjob_trials::opening;
+use kvjob_trials::{Process, opening};
 use tempfile::TempDir;
 
 fn place() -> (PathBuf, TempDir) {
@@ -169,15 +170,12 @@ fn homeless() {
 fn a_process_whose_current_directory_is_gone_is_told_so() {
     let (path, _directory) = place();
     fs::create_dir(&path).unwrap();
-    let command = "rmdir \"$PWD\" && exec \"$0\" homeless --exact --ignored";
-    let output = std::process::Command::new("sh")
-        .args(["-c", command])
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", "rmdir \"$PWD\" && exec \"$0\" \"$@\""])
         .arg(std::env::current_exe().unwrap())
-        .current_dir(&path)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}");
+        .current_dir(&path);
+    Process::run(shell, "homeless", "").end();
 }
 
 #[tokio::test]

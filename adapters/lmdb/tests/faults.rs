@@ -7,12 +7,12 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 
 use kvjob::kv::{Atomic, Change, Durability, ErrorKind, Object, Scan, Store};
 use kvjob_lmdb::Options;
 use kvjob_trials::faults::{self, has, pair};
+use kvjob_trials::readers;
 use kvjob_trials::{Process, errand};
 
 const LONG: Durability = Durability::Interval(Duration::from_secs(1 << 30));
@@ -20,12 +20,6 @@ const LONG: Durability = Durability::Interval(Duration::from_secs(1 << 30));
 fn place() -> (PathBuf, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     (directory.path().join("jobs.lmdb"), directory)
-}
-
-/// For threads that are not the runtime's.
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
-    runtime.unwrap().block_on(future)
 }
 
 #[tokio::test]
@@ -115,44 +109,14 @@ async fn more_than_one_transaction_holds_is_deleted() {
 #[tokio::test]
 async fn a_read_that_takes_long_holds_up_no_write_and_no_write_a_read() {
     let (path, _directory) = place();
-    let store = Arc::new(kvjob_lmdb::open(&path).unwrap());
-    store.commit(pair(0)).await.unwrap();
-    let reader = Arc::clone(&store);
-    let written = store.with_transaction(move |transaction| {
-        use kvjob::kv::Transaction as _;
-
-        transaction.change(&pair(1))?;
-        // On a thread of its own, while the transaction is under way.
-        let read = std::thread::spawn(move || {
-            block_on(async { [has(&reader, 0).await, has(&reader, 1).await] })
-        });
-        assert_eq!(read.join().unwrap(), [true, false]);
-        Ok(())
-    });
-    written.await.unwrap();
-    assert!(has(&store, 1).await);
+    readers::wait_for_no_write(kvjob_lmdb::open(&path).unwrap()).await;
 }
 
 #[tokio::test]
 async fn many_readers_at_once_all_get_their_turn() {
     let (path, _directory) = place();
-    let store = Arc::new(kvjob_lmdb::open(&path).unwrap());
-    store.commit(pair(0)).await.unwrap();
-    let readers: Vec<_> = (0..300)
-        .map(|_| {
-            let store = Arc::clone(&store);
-            std::thread::spawn(move || {
-                for _ in 0..20 {
-                    assert!(block_on(has(&store, 0)));
-                    let page = block_on(store.scan(Scan::prefix("")));
-                    assert_eq!(page.unwrap().objects.len(), 2);
-                }
-            })
-        })
-        .collect();
-    for reader in readers {
-        reader.join().unwrap();
-    }
+    let store = kvjob_lmdb::open(&path).unwrap();
+    readers::all_get_their_turn(&store, 300).await;
 }
 
 #[tokio::test]

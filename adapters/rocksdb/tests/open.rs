@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use kvjob::kv::{Atomic, Change, Error, ErrorKind, Object, Result, Scan, Store};
 use kvjob_rocksdb::RocksDb;
-use kvjob_trials::opening;
+use kvjob_trials::{Process, errand, opening};
 use rocksdb::DB;
 use tempfile::TempDir;
 
@@ -82,7 +82,7 @@ async fn a_directory_that_another_program_has_open_is_in_use() {
 #[tokio::test]
 #[ignore = "another test runs it"]
 async fn another_process() {
-    let path = PathBuf::from(std::env::var_os("KVJOB_ROCKSDB_OPEN").unwrap());
+    let path = PathBuf::from(errand());
     let error = refused(&path);
     assert_eq!(error.kind(), &ErrorKind::InUse, "{error}");
     assert!(error.to_string().contains("stop that one"), "{error}");
@@ -93,13 +93,7 @@ async fn so_it_is_for_another_process() {
     let (path, _directory) = place();
     filled(&path).await;
     let _other = DB::open_cf(&rocksdb::Options::default(), &path, ["kvjob"]).unwrap();
-    let output = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["another_process", "--exact", "--ignored"])
-        .env("KVJOB_ROCKSDB_OPEN", &path)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}");
+    Process::start("another_process", &path).end();
 }
 
 #[test]

@@ -6,27 +6,21 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use kvjob::kv::{Atomic, Change, Durability, ErrorKind, Health, Object, Scan, Store};
+use kvjob::kv::{Atomic, Change, Durability, ErrorKind, Health, Object, Store};
 use kvjob_sqlite::rusqlite::Connection;
 use kvjob_sqlite::{Options, Sqlite};
 use kvjob_trials::errand;
 use kvjob_trials::faults::{self, has, pair};
+use kvjob_trials::readers;
 
 const LONG: Durability = Durability::Interval(Duration::from_secs(1 << 30));
 
 fn place() -> (PathBuf, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     (directory.path().join("jobs.db"), directory)
-}
-
-/// For threads that are not the runtime's.
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
-    runtime.unwrap().block_on(future)
 }
 
 /// Runs a statement on the connection that writes.
@@ -98,44 +92,14 @@ async fn a_locked_database_keeps_no_acknowledged_change_from_the_disk() {
 #[tokio::test]
 async fn reads_wait_for_no_write() {
     let (path, _directory) = place();
-    let store = Arc::new(kvjob_sqlite::open(&path).unwrap());
-    store.commit(pair(0)).await.unwrap();
-    let reader = Arc::clone(&store);
-    let written = store.with_transaction(move |transaction| {
-        use kvjob::kv::Transaction as _;
-
-        transaction.change(&pair(1))?;
-        // On a thread of its own, while the transaction is under way.
-        let read = std::thread::spawn(move || {
-            block_on(async { [has(&reader, 0).await, has(&reader, 1).await] })
-        });
-        assert_eq!(read.join().unwrap(), [true, false]);
-        Ok(())
-    });
-    written.await.unwrap();
-    assert!(has(&store, 1).await);
+    readers::wait_for_no_write(kvjob_sqlite::open(&path).unwrap()).await;
 }
 
 #[tokio::test]
 async fn more_readers_than_connections_all_get_their_turn() {
     let (path, _directory) = place();
-    let store = Arc::new(kvjob_sqlite::open(&path).unwrap());
-    store.commit(pair(0)).await.unwrap();
-    let readers: Vec<_> = (0..64)
-        .map(|_| {
-            let store = Arc::clone(&store);
-            std::thread::spawn(move || {
-                for _ in 0..20 {
-                    assert!(block_on(has(&store, 0)));
-                    let page = block_on(store.scan(Scan::prefix("")));
-                    assert_eq!(page.unwrap().objects.len(), 2);
-                }
-            })
-        })
-        .collect();
-    for reader in readers {
-        reader.join().unwrap();
-    }
+    let store = kvjob_sqlite::open(&path).unwrap();
+    readers::all_get_their_turn(&store, 64).await;
 }
 
 #[tokio::test]

@@ -19,6 +19,7 @@ pub mod outages;
 mod process;
 pub mod proxy;
 mod random;
+pub mod readers;
 pub mod shared;
 pub mod transaction;
 
