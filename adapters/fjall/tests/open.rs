@@ -4,9 +4,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use kvjob::kv::{Atomic, Change, Cursor, Error, ErrorKind, Key, Object, Scan, Store};
+use kvjob::kv::{Atomic, Change, Cursor, Error, ErrorKind, Key, Object, Result, Scan, Store};
+use kvjob_fjall::Fjall;
 use kvjob_fjall::fjall::{self, SingleWriterTxDatabase};
+use kvjob_trials::{Process, opening};
 use tempfile::TempDir;
 
 fn place() -> (PathBuf, TempDir) {
@@ -14,11 +17,12 @@ fn place() -> (PathBuf, TempDir) {
     (directory.path().join("jobs.fjall"), directory)
 }
 
+fn open(path: &Path) -> Result<Fjall> {
+    kvjob_fjall::open(path)
+}
+
 fn refused(path: &Path) -> Error {
-    let error = kvjob_fjall::open(path).unwrap_err();
-    let text = error.to_string();
-    assert!(text.contains(&path.display().to_string()), "{text}");
-    error
+    opening::refused(path, open)
 }
 
 /// Every file under a directory, but for those of locks.
@@ -47,28 +51,12 @@ async fn filled(path: &Path) {
 
 #[tokio::test]
 async fn what_was_stored_is_there_after_a_stop_and_after_a_drop() {
-    let (path, _directory) = place();
-    let store = kvjob_fjall::open(&path).unwrap();
-    store.set(Object::new("a", "1")).await.unwrap();
-    store.stop().await.unwrap();
-    let store = kvjob_fjall::open(&path).unwrap();
-    store.set(Object::new("b", "1")).await.unwrap();
-    drop(store);
-    let store = kvjob_fjall::open(&path).unwrap();
-    let found = store.get_many(&["a".into(), "b".into()]).await.unwrap();
-    assert!(found.iter().all(Option::is_some));
+    opening::keeps_what_was_stored(open).await;
 }
 
-#[tokio::test]
-async fn a_store_that_is_open_is_not_opened_twice() {
-    let (path, _directory) = place();
-    let store = kvjob_fjall::open(&path).unwrap();
-    let error = refused(&path);
-    assert_eq!(error.kind(), &ErrorKind::InUse);
-    let text = error.to_string();
-    assert!(text.contains("already open in this process"), "{text}");
-    drop(store);
-    kvjob_fjall::open(&path).unwrap();
+#[test]
+fn a_store_that_is_open_is_not_opened_twice() {
+    opening::is_not_opened_twice(open);
 }
 
 #[tokio::test]
@@ -121,12 +109,7 @@ fn a_database_of_another_program_is_refused() {
 
 #[test]
 fn a_file_is_refused_and_left_as_it_is() {
-    let (path, _directory) = place();
-    fs::write(&path, "some notes").unwrap();
-    let error = refused(&path);
-    assert_eq!(error.kind(), &ErrorKind::Unsupported);
-    assert!(error.to_string().contains("it is a file"), "{error}");
-    assert_eq!(fs::read_to_string(&path).unwrap(), "some notes");
+    opening::refuses_files(open, &["", "some notes"], "it is a file");
 }
 
 #[test]
@@ -162,29 +145,13 @@ async fn what_a_crash_left_of_a_store_that_was_being_made_is_made_anew() {
 
 #[test]
 fn a_missing_directory_is_named_with_what_to_do() {
-    let (path, _directory) = place();
-    let error = refused(&path.join("nowhere").join("jobs.fjall"));
-    let text = error.to_string();
-    assert!(text.contains("nowhere does not exist; create it"), "{text}");
+    opening::names_a_missing_directory(open);
 }
 
 #[cfg(unix)]
 #[test]
 fn a_directory_one_may_not_write_in_is_named_with_what_to_do() {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    let (path, directory) = place();
-    let locked = directory.path().join("locked");
-    fs::create_dir(&locked).unwrap();
-    fs::set_permissions(&locked, fs::Permissions::from_mode(0o500)).unwrap();
-    if fs::write(locked.join("probe"), "").is_ok() {
-        // The superuser may write everywhere.
-        return;
-    }
-    drop(path);
-    let error = refused(&locked.join("jobs.fjall"));
-    let text = error.to_string();
-    assert!(text.contains("must be allowed to write"), "{text}");
+    opening::names_a_directory_one_may_not_write_in(open);
 }
 
 /// Not a test, but the process whose current directory is gone.
@@ -203,15 +170,12 @@ fn homeless() {
 fn a_process_whose_current_directory_is_gone_is_told_so() {
     let (path, _directory) = place();
     fs::create_dir(&path).unwrap();
-    let command = "rmdir \"$PWD\" && exec \"$0\" homeless --exact --ignored";
-    let output = std::process::Command::new("sh")
-        .args(["-c", command])
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", "rmdir \"$PWD\" && exec \"$0\" \"$@\""])
         .arg(std::env::current_exe().unwrap())
-        .current_dir(&path)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}");
+        .current_dir(&path);
+    Process::run(shell, "homeless", "").end();
 }
 
 #[tokio::test]
@@ -277,25 +241,7 @@ async fn a_prefix_larger_than_a_batch_is_deleted_and_nothing_beside_it() {
 
 #[tokio::test]
 async fn the_largest_key_and_value_are_taken() {
-    let (path, _directory) = place();
-    let store = kvjob_fjall::open(&path).unwrap();
-    let limits = store.limits();
-    let key = vec![0xff; limits.key_bytes];
-    let value = vec![7; limits.value_bytes - limits.key_bytes];
-    store
-        .set(Object::new(key.clone(), value.clone()))
-        .await
-        .unwrap();
-    store.stop().await.unwrap();
-    let store = kvjob_fjall::open(&path).unwrap();
-    let found = store.get(&key.clone().into()).await.unwrap();
-    assert!(found.is_some_and(|object| object.value == value));
-    let too_long = [key, vec![0]].concat();
-    let error = store.set(Object::new(too_long, "")).await.unwrap_err();
-    assert!(
-        matches!(error.kind(), ErrorKind::TooLarge { .. }),
-        "{error}"
-    );
+    opening::takes_the_largest(open).await;
 }
 
 #[tokio::test]

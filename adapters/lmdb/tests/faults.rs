@@ -2,50 +2,24 @@
 //! acknowledged is there afterwards, nothing is half there, and callers are told what they must
 //! know.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "tests"
-)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 
-use kvjob::kv::{Atomic, Change, Durability, ErrorKind, Key, Object, Scan, Store};
-use kvjob_lmdb::{Lmdb, Options};
+use kvjob::kv::{Atomic, Change, Durability, ErrorKind, Object, Scan, Store};
+use kvjob_lmdb::Options;
+use kvjob_trials::faults::{self, has, pair};
+use kvjob_trials::readers;
+use kvjob_trials::{Process, errand};
 
 const LONG: Durability = Durability::Interval(Duration::from_secs(1 << 30));
 
 fn place() -> (PathBuf, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     (directory.path().join("jobs.lmdb"), directory)
-}
-
-/// One commit: a pair of keys that stand and fall together, with values that make the file grow.
-fn pair(n: u32) -> Vec<Change> {
-    let value = vec![u8::try_from(n % 256).unwrap(); 40 << 10];
-    vec![
-        Change::put(format!("left/{n}").as_str(), value.clone()),
-        Change::put(format!("right/{n}").as_str(), value),
-    ]
-}
-
-async fn has(store: &Lmdb, n: u32) -> bool {
-    let keys = [format!("left/{n}"), format!("right/{n}")];
-    let keys = keys.map(|key| Key::from(key.as_str()));
-    let found = store.get_many(&keys).await.unwrap();
-    assert_eq!(found[0].is_some(), found[1].is_some(), "half of commit {n}");
-    found[0].is_some()
-}
-
-/// For threads that are not the runtime's.
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
-    runtime.unwrap().block_on(future)
 }
 
 #[tokio::test]
@@ -58,13 +32,7 @@ async fn full(options: &Options) {
     let (path, _directory) = place();
     let size = 1 << 20;
     let store = options.clone().map_size(size).open(&path).unwrap();
-    let mut n = 0;
-    let error = loop {
-        match store.commit(pair(n)).await {
-            Ok(()) => n += 1,
-            Err(error) => break error,
-        }
-    };
+    let (n, error) = faults::until_it_fails(&store, 0).await;
     let what = "map";
     assert_eq!(error.kind(), &ErrorKind::TooLarge { what, limit: size });
     let text = error.to_string();
@@ -141,44 +109,14 @@ async fn more_than_one_transaction_holds_is_deleted() {
 #[tokio::test]
 async fn a_read_that_takes_long_holds_up_no_write_and_no_write_a_read() {
     let (path, _directory) = place();
-    let store = Arc::new(kvjob_lmdb::open(&path).unwrap());
-    store.commit(pair(0)).await.unwrap();
-    let reader = Arc::clone(&store);
-    let written = store.with_transaction(move |transaction| {
-        use kvjob::kv::Transaction as _;
-
-        transaction.change(&pair(1))?;
-        // On a thread of its own, while the transaction is under way.
-        let read = std::thread::spawn(move || {
-            block_on(async { [has(&reader, 0).await, has(&reader, 1).await] })
-        });
-        assert_eq!(read.join().unwrap(), [true, false]);
-        Ok(())
-    });
-    written.await.unwrap();
-    assert!(has(&store, 1).await);
+    readers::wait_for_no_write(kvjob_lmdb::open(&path).unwrap()).await;
 }
 
 #[tokio::test]
 async fn many_readers_at_once_all_get_their_turn() {
     let (path, _directory) = place();
-    let store = Arc::new(kvjob_lmdb::open(&path).unwrap());
-    store.commit(pair(0)).await.unwrap();
-    let readers: Vec<_> = (0..300)
-        .map(|_| {
-            let store = Arc::clone(&store);
-            std::thread::spawn(move || {
-                for _ in 0..20 {
-                    assert!(block_on(has(&store, 0)));
-                    let page = block_on(store.scan(Scan::prefix("")));
-                    assert_eq!(page.unwrap().objects.len(), 2);
-                }
-            })
-        })
-        .collect();
-    for reader in readers {
-        reader.join().unwrap();
-    }
+    let store = kvjob_lmdb::open(&path).unwrap();
+    readers::all_get_their_turn(&store, 300).await;
 }
 
 #[tokio::test]
@@ -211,45 +149,19 @@ async fn what_was_acknowledged_is_in_the_file_at_once_whatever_the_durability() 
     }
 }
 
-/// Set for the process whose disk fails: the path.
-const VICTIM: &str = "KVJOB_LMDB_VICTIM";
-
-fn run(command: &mut Command, victim: &str, path: &Path) -> String {
-    let output = command
-        .args([victim, "--exact", "--ignored", "--nocapture"])
-        .env(VICTIM, path)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let complained = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}\n{complained}");
-    said
-}
-
-fn acknowledged(said: &str) -> u32 {
-    let mut lines = said.lines();
-    let found = lines.find_map(|line| line.strip_prefix("acknowledged "));
-    found.unwrap_or_else(|| panic!("{said}")).parse().unwrap()
-}
-
 /// Not a test, but the process whose file may not grow.
 #[cfg(unix)]
 #[tokio::test]
 #[ignore = "another test runs it"]
 async fn cramped() {
-    let path = std::env::var(VICTIM).unwrap();
+    let path = errand();
     for durability in [Durability::Immediate, LONG] {
         let store = Options::new().durability(durability).open(&path).unwrap();
         let mut n = 0;
         while has(&store, n).await {
             n += 1;
         }
-        let error = loop {
-            match store.commit(pair(n)).await {
-                Ok(()) => n += 1,
-                Err(error) => break error,
-            }
-        };
+        let (n, error) = faults::until_it_fails(&store, n).await;
         assert_eq!(error.kind(), &ErrorKind::Backend, "{error}");
         let text = error.to_string();
         assert!(text.contains("nothing was applied"), "{text}");
@@ -267,18 +179,9 @@ async fn cramped() {
 #[tokio::test]
 async fn a_disk_that_is_full_refuses_what_does_not_fit_and_loses_nothing() {
     let (path, _directory) = place();
-    // A limit in blocks of 512 bytes: 6 MiB a file. A write beyond it fails, as nothing else does
-    // that can be had without privileges.
-    let script = "trap '' XFSZ; ulimit -f 12288; exec \"$0\" \"$@\"";
-    let mut command = Command::new("sh");
-    command
-        .args(["-c", script])
-        .arg(std::env::current_exe().unwrap());
-    let acknowledged = acknowledged(&run(&mut command, "cramped", &path));
+    let acknowledged = faults::acknowledged_without_room(6 << 20, "cramped", &path);
     let store = kvjob_lmdb::open(&path).unwrap();
-    for n in 0..acknowledged {
-        assert!(has(&store, n).await, "lost {n} of {acknowledged}");
-    }
+    assert!(!faults::has_all(&store, acknowledged).await);
     store.commit(pair(acknowledged)).await.unwrap();
 }
 
@@ -294,7 +197,7 @@ const FAILING_DISK: &str = r#"
     #include <unistd.h>
     static int fails(const char *what) {
         char name[4096] = "";
-        const char *path = getenv("KVJOB_LMDB_VICTIM");
+        const char *path = getenv("KVJOB_ERRAND");
         while (path && *path) name[__builtin_strlen(name)] = *path++;
         while (*what) name[__builtin_strlen(name)] = *what++;
         return access(name, F_OK) == 0;
@@ -328,7 +231,7 @@ const FAILING_DISK: &str = r#"
 #[tokio::test]
 #[ignore = "another test runs it"]
 async fn failing() {
-    let path = PathBuf::from(std::env::var(VICTIM).unwrap());
+    let path = PathBuf::from(errand());
     let switch = |what: &str| PathBuf::from(format!("{}{what}", path.display()));
     let mut there = 0;
     for durability in [Durability::Immediate, LONG] {
@@ -388,6 +291,7 @@ fn a_disk_that_fails_in_a_commit_leaves_its_callers_in_doubt_and_closes_the_stor
     let complained = String::from_utf8_lossy(&compiled.stderr);
     assert!(compiled.status.success(), "{complained}");
     let mut command = Command::new(std::env::current_exe().unwrap());
-    let said = run(command.env("LD_PRELOAD", &library), "failing", &path);
-    assert!(acknowledged(&said) >= 12, "{said}");
+    command.env("LD_PRELOAD", &library);
+    let said = Process::run(command, "failing", &path).end();
+    assert!(faults::acknowledged(&said) >= 12, "{said:?}");
 }

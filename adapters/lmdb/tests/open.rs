@@ -10,23 +10,26 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use kvjob::kv::{Atomic, Change, Error, ErrorKind, Object, Scan, Store};
+use kvjob::kv::{Atomic, Change, Error, ErrorKind, Object, Result, Scan, Store};
+use kvjob_lmdb::Lmdb;
 use kvjob_lmdb::heed::types::Bytes;
 use kvjob_lmdb::heed::{
     CommitOrAbort, Database, DatabaseFlags, Env, EnvFlags, EnvOpenOptions, WithoutTls,
 };
 use kvjob_lmdb::{LIMITS, Options};
+use kvjob_trials::opening;
 
 fn place() -> (PathBuf, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     (directory.path().join("jobs.lmdb"), directory)
 }
 
+fn open(path: &Path) -> Result<Lmdb> {
+    kvjob_lmdb::open(path)
+}
+
 fn refused(path: &Path) -> Error {
-    let error = kvjob_lmdb::open(path).unwrap_err();
-    let text = error.to_string();
-    assert!(text.contains(&path.display().to_string()), "{text}");
-    error
+    opening::refused(path, open)
 }
 
 /// An environment as other programs have them, in one file.
@@ -63,22 +66,8 @@ fn put(env: &Env<WithoutTls>, table: Table, key: &[u8]) {
 
 #[tokio::test]
 async fn what_was_stored_is_there_after_a_stop_and_after_a_drop() {
-    let (path, directory) = place();
-    let store = kvjob_lmdb::open(&path).unwrap();
-    store.set(Object::new("a", "1")).await.unwrap();
-    store.stop().await.unwrap();
-    let mut left: Vec<_> = fs::read_dir(directory.path())
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .collect();
-    left.sort();
-    assert_eq!(left, ["jobs.lmdb", "jobs.lmdb-lock", "jobs.lmdb.lock"]);
-    let store = kvjob_lmdb::open(&path).unwrap();
-    store.set(Object::new("b", "1")).await.unwrap();
-    drop(store);
-    let store = kvjob_lmdb::open(&path).unwrap();
-    let found = store.get_many(&["a".into(), "b".into()]).await.unwrap();
-    assert!(found.iter().all(Option::is_some));
+    let left = opening::keeps_what_was_stored(open).await;
+    assert_eq!(left, ["jobs", "jobs-lock", "jobs.lock"]);
 }
 
 #[test]
@@ -172,16 +161,7 @@ fn an_environment_that_cannot_keep_the_promises_is_refused() {
 
 #[test]
 fn a_store_that_is_open_is_not_opened_twice() {
-    let (path, _directory) = place();
-    let store = kvjob_lmdb::open(&path).unwrap();
-    let error = refused(&path);
-    assert_eq!(error.kind(), &ErrorKind::InUse);
-    assert!(
-        error.to_string().contains("already open in this process"),
-        "{error}"
-    );
-    drop(store);
-    kvjob_lmdb::open(&path).unwrap();
+    opening::is_not_opened_twice(open);
 }
 
 #[test]
@@ -213,51 +193,24 @@ fn a_second_name_of_the_file_meets_the_same_lock() {
 
 #[test]
 fn a_file_of_another_program_is_refused_and_left_as_it_is() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("notes.txt");
     let long = "notes ".repeat(2000);
-    for content in ["x", &long] {
-        fs::write(&path, content).unwrap();
-        let error = refused(&path);
-        assert_eq!(error.kind(), &ErrorKind::Unsupported);
-        assert!(
-            error.to_string().contains("file of another program"),
-            "{error}"
-        );
-        assert_eq!(fs::read_to_string(&path).unwrap(), content);
-    }
+    opening::refuses_files(open, &["x", &long], "file of another program");
 }
 
 #[test]
 fn a_directory_is_refused() {
-    let directory = tempfile::tempdir().unwrap();
-    let error = refused(directory.path());
-    assert_eq!(error.kind(), &ErrorKind::Unsupported);
-    assert!(error.to_string().contains("it is a directory"), "{error}");
+    opening::refuses_directories(open);
 }
 
 #[test]
 fn a_missing_directory_is_named_with_what_to_do() {
-    let directory = tempfile::tempdir().unwrap();
-    let error = refused(&directory.path().join("nowhere/jobs.lmdb"));
-    let text = error.to_string();
-    assert!(text.contains("nowhere does not exist; create it"), "{text}");
+    opening::names_a_missing_directory(open);
 }
 
 #[cfg(unix)]
 #[test]
 fn a_file_one_may_not_write_is_named_with_what_to_do() {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    let (path, _directory) = place();
-    drop(kvjob_lmdb::open(&path).unwrap());
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
-    if fs::OpenOptions::new().append(true).open(&path).is_ok() {
-        // The superuser may write everywhere.
-        return;
-    }
-    let error = refused(&path);
-    assert!(error.to_string().contains("must be allowed"), "{error}");
+    opening::names_a_file_one_may_not_write(open);
 }
 
 #[cfg(target_pointer_width = "64")]

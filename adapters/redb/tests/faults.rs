@@ -6,8 +6,9 @@
 mod disk;
 
 use disk::{Disk, Failing};
-use kvjob::kv::{Atomic, Change, Durability, ErrorKind, Key, Object, Result, Store};
+use kvjob::kv::{Atomic, Change, Durability, ErrorKind, Object, Result, Store};
 use kvjob_redb::{Options, Redb};
+use kvjob_trials::faults::{self, has, pair};
 use std::time::Duration;
 
 const LONG: Durability = Durability::Interval(Duration::from_secs(1 << 30));
@@ -17,23 +18,6 @@ fn open(disk: &Disk, durability: Durability) -> Result<Redb> {
         .durability(durability)
         .cache_bytes(1 << 20)
         .open_backend(disk.clone())
-}
-
-/// One commit: a pair of keys that stand and fall together, with values that make the file grow.
-fn pair(n: u32) -> Vec<Change> {
-    let value = vec![u8::try_from(n % 256).unwrap(); 40 << 10];
-    vec![
-        Change::put(format!("left/{n}").as_str(), value.clone()),
-        Change::put(format!("right/{n}").as_str(), value),
-    ]
-}
-
-async fn has(store: &Redb, n: u32) -> bool {
-    let keys = [format!("left/{n}"), format!("right/{n}")];
-    let keys = keys.map(|key| Key::from(key.as_str()));
-    let found = store.get_many(&keys).await.unwrap();
-    assert_eq!(found[0].is_some(), found[1].is_some(), "half of commit {n}");
-    found[0].is_some()
 }
 
 #[tokio::test]
@@ -117,19 +101,10 @@ async fn a_disk_too_full_to_grow_on_closes_the_store_with_nothing_in_doubt() {
     let store = open(&disk, Durability::Immediate).unwrap();
     store.commit(pair(0)).await.unwrap();
     disk.fail(Failing::Growth);
-    let mut n = 1;
-    let error = loop {
-        match store.commit(pair(n)).await {
-            Ok(()) => n += 1,
-            Err(error) => break error,
-        }
-    };
+    let (n, error) = faults::until_it_fails(&store, 1).await;
     assert_eq!(error.kind(), &ErrorKind::Closed, "{error}");
     let store = open(&disk.after_kill(), Durability::Immediate).unwrap();
-    for n in 0..n {
-        assert!(has(&store, n).await);
-    }
-    assert!(!has(&store, n).await);
+    assert!(!faults::has_all(&store, n).await);
 }
 
 #[tokio::test]

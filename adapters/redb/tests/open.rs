@@ -5,48 +5,32 @@
 use std::fs;
 use std::path::Path;
 
-use kvjob::kv::{Atomic, Change, Error, ErrorKind, Object, Store};
+use kvjob::kv::{Atomic, Change, Error, ErrorKind, Object, Result, Store};
+use kvjob_redb::Redb;
 use kvjob_redb::{Options, redb};
+use kvjob_trials::opening;
+
+fn open(path: &Path) -> Result<Redb> {
+    kvjob_redb::open(path)
+}
 
 fn refused(path: &Path) -> Error {
-    let error = kvjob_redb::open(path).unwrap_err();
-    let text = error.to_string();
-    assert!(text.contains(&path.display().to_string()), "{text}");
-    error
+    opening::refused(path, open)
 }
 
 #[tokio::test]
 async fn what_was_stored_is_there_after_a_stop_and_after_a_drop() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("jobs.redb");
-    let store = kvjob_redb::open(&path).unwrap();
-    store.set(Object::new("a", "1")).await.unwrap();
-    store.stop().await.unwrap();
-    let store = kvjob_redb::open(&path).unwrap();
-    store.set(Object::new("b", "1")).await.unwrap();
-    drop(store);
-    let store = kvjob_redb::open(&path).unwrap();
-    let found = store.get_many(&["a".into(), "b".into()]).await.unwrap();
-    assert!(found.iter().all(Option::is_some));
+    opening::keeps_what_was_stored(open).await;
 }
 
-#[tokio::test]
-async fn a_store_that_is_open_is_not_opened_twice() {
+#[test]
+fn a_store_that_is_open_is_not_opened_twice() {
+    opening::is_not_opened_twice(open);
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("jobs.redb");
-    let store = kvjob_redb::open(&path).unwrap();
-    let error = refused(&path);
+    let _store = open(&path).unwrap();
+    let error = kvjob_redb::compact(&path).unwrap_err();
     assert_eq!(error.kind(), &ErrorKind::InUse);
-    assert!(
-        error.to_string().contains("already open in this process"),
-        "{error}"
-    );
-    assert_eq!(
-        kvjob_redb::compact(&path).unwrap_err().kind(),
-        &ErrorKind::InUse
-    );
-    drop(store);
-    kvjob_redb::open(&path).unwrap();
 }
 
 #[tokio::test]
@@ -76,18 +60,8 @@ fn a_file_that_another_program_has_open_is_in_use() {
 
 #[test]
 fn a_file_of_another_program_is_refused_and_left_as_it_is() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("notes.txt");
-    for content in ["x", "some notes that are longer than redb's magic number"] {
-        fs::write(&path, content).unwrap();
-        let error = refused(&path);
-        assert_eq!(error.kind(), &ErrorKind::Unsupported);
-        assert!(
-            error.to_string().contains("file of another program"),
-            "{error}"
-        );
-        assert_eq!(fs::read_to_string(&path).unwrap(), content);
-    }
+    let long = "some notes that are longer than redb's magic number";
+    opening::refuses_files(open, &["x", long], "file of another program");
 }
 
 #[tokio::test]
@@ -123,37 +97,18 @@ async fn a_store_of_the_other_kind_is_refused_and_loses_nothing() {
 
 #[test]
 fn a_directory_is_refused() {
-    let directory = tempfile::tempdir().unwrap();
-    let error = refused(directory.path());
-    assert!(error.to_string().contains("it is a directory"), "{error}");
+    opening::refuses_directories(open);
 }
 
 #[test]
 fn a_missing_directory_is_named_with_what_to_do() {
-    let directory = tempfile::tempdir().unwrap();
-    let error = refused(&directory.path().join("nowhere/jobs.redb"));
-    let text = error.to_string();
-    assert!(text.contains("nowhere does not exist; create it"), "{text}");
+    opening::names_a_missing_directory(open);
 }
 
 #[cfg(unix)]
 #[test]
 fn a_directory_one_may_not_write_in_is_named_with_what_to_do() {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    let directory = tempfile::tempdir().unwrap();
-    let locked = directory.path().join("locked");
-    fs::create_dir(&locked).unwrap();
-    fs::set_permissions(&locked, fs::Permissions::from_mode(0o500)).unwrap();
-    if fs::write(locked.join("probe"), "").is_ok() {
-        // The superuser may write everywhere.
-        return;
-    }
-    let error = refused(&locked.join("jobs.redb"));
-    assert!(
-        error.to_string().contains("must be allowed to write"),
-        "{error}"
-    );
+    opening::names_a_directory_one_may_not_write_in(open);
 }
 
 /// A store's file, with one byte changed where both commit slots hold it.

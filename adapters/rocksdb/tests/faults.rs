@@ -2,46 +2,22 @@
 //! know, and what was acknowledged is there afterwards.
 
 #![cfg(unix)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "tests"
-)]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use kvjob::kv::{Atomic, Change, Durability, ErrorKind, Key, Object, Scan, Store};
+use kvjob::kv::{Atomic as _, Durability, ErrorKind, Object, Scan, Store as _};
 use kvjob_rocksdb::RocksDb;
+use kvjob_trials::errand;
+use kvjob_trials::faults::{self, pair};
 use rocksdb::DB;
 use tempfile::TempDir;
-
-/// Set for the process that is not given enough room: the path of its store.
-const ORDERS: &str = "KVJOB_ROCKSDB_FULL";
 
 fn place() -> (PathBuf, TempDir) {
     let directory = tempfile::tempdir().unwrap();
     (directory.path().join("jobs.rocksdb"), directory)
-}
-
-/// A pair of keys that stand and fall together.
-fn pair(n: u32) -> Vec<Change> {
-    let value = vec![u8::try_from(n % 255).unwrap() + 1; 100 << 10];
-    vec![
-        Change::put(format!("left/{n}").as_str(), value.clone()),
-        Change::put(format!("right/{n}").as_str(), value),
-    ]
-}
-
-async fn has(store: &RocksDb, n: u32) -> bool {
-    let keys = [format!("left/{n}"), format!("right/{n}")];
-    let keys = keys.map(|key| Key::from(key.as_str()));
-    let found = store.get_many(&keys).await.unwrap();
-    assert_eq!(found[0].is_some(), found[1].is_some(), "half of commit {n}");
-    found[0].is_some()
 }
 
 fn unsynced(path: &Path) -> RocksDb {
@@ -49,29 +25,14 @@ fn unsynced(path: &Path) -> RocksDb {
     options.open(path).unwrap()
 }
 
-/// Commits until one fails, and says how many there were and what the store said.
-async fn until_it_fails(store: &RocksDb) -> (u32, kvjob::kv::Error) {
-    for n in 0..10_000 {
-        if let Err(error) = store.commit(pair(n)).await {
-            return (n, error);
-        }
-    }
-    panic!("it never failed");
-}
-
 /// Not a test, but the process that gets no room.
 #[tokio::test]
 #[ignore = "another test runs it"]
 async fn full() {
-    let store = unsynced(Path::new(&std::env::var(ORDERS).unwrap()));
-    let (count, error) = until_it_fails(&store).await;
-    assert_eq!(error.kind(), &ErrorKind::Unknown, "{error}");
+    let store = unsynced(Path::new(&errand()));
+    let (count, error, _) = faults::until_it_closes(&store, 0).await;
     let text = error.to_string();
     assert!(text.contains("could not bring changes to disk"), "{text}");
-    let error = store.commit(pair(count)).await.unwrap_err();
-    assert_eq!(error.kind(), &ErrorKind::Closed, "{error}");
-    let error = store.get(&"left/0".into()).await.unwrap_err();
-    assert_eq!(error.kind(), &ErrorKind::Closed, "{error}");
     println!("\nacknowledged {count}");
 }
 
@@ -79,27 +40,11 @@ async fn full() {
 async fn without_room_callers_are_left_in_doubt_and_the_store_closes() {
     let (path, _directory) = place();
     drop(unsynced(&path));
-    // No file may grow beyond 4 MiB (or 8, where a block is a KiB): a log is longer.
-    let limited = "trap '' XFSZ; ulimit -f 8192; exec \"$0\" full --exact --ignored --nocapture";
-    let output = Command::new("sh")
-        .args(["-c", limited])
-        .arg(std::env::current_exe().unwrap())
-        .env(ORDERS, &path)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}");
-    let count = said
-        .lines()
-        .find_map(|line| line.strip_prefix("acknowledged "));
-    let count: u32 = count.unwrap().parse().unwrap();
+    // A log is longer.
+    let count = faults::acknowledged_without_room(4 << 20, "full", &path);
     assert!(count > 0);
     let store = kvjob_rocksdb::open(&path).unwrap();
-    for n in 0..count {
-        assert!(has(&store, n).await, "{n} of {count}");
-    }
-    // Whole or not at all.
-    has(&store, count).await;
+    faults::has_all(&store, count).await;
 }
 
 fn tables(path: &Path) -> Vec<PathBuf> {
@@ -169,14 +114,11 @@ async fn a_failure_in_the_background_closes_the_store_and_loses_nothing() {
     let hidden = path.with_extension("hidden");
     fs::rename(&path, &hidden).unwrap();
     fs::write(&path, "").unwrap();
-    let (count, error) = until_it_fails(&store).await;
+    let (count, error) = faults::until_it_fails(&store, 0).await;
     assert_eq!(error.kind(), &ErrorKind::Unknown, "{error}");
     drop(store);
     fs::remove_file(&path).unwrap();
     fs::rename(&hidden, &path).unwrap();
     let store = kvjob_rocksdb::open(&path).unwrap();
-    for n in 0..count {
-        assert!(has(&store, n).await, "{n} of {count}");
-    }
-    has(&store, count).await;
+    faults::has_all(&store, count).await;
 }

@@ -5,7 +5,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use kvjob::kv::{Atomic, Change, Error, ErrorKind, Object, Scan, Store};
+use kvjob::kv::{Atomic, Change, Error, ErrorKind, Object, Result, Scan, Store};
+use kvjob_rocksdb::RocksDb;
+use kvjob_trials::{Process, errand, opening};
 use rocksdb::DB;
 use tempfile::TempDir;
 
@@ -14,11 +16,12 @@ fn place() -> (PathBuf, TempDir) {
     (directory.path().join("jobs.rocksdb"), directory)
 }
 
+fn open(path: &Path) -> Result<RocksDb> {
+    kvjob_rocksdb::open(path)
+}
+
 fn refused(path: &Path) -> Error {
-    let error = kvjob_rocksdb::open(path).unwrap_err();
-    let text = error.to_string();
-    assert!(text.contains(&path.display().to_string()), "{text}");
-    error
+    opening::refused(path, open)
 }
 
 /// The names of the files in a directory.
@@ -54,28 +57,12 @@ fn other(path: &Path, family: &str) -> usize {
 
 #[tokio::test]
 async fn what_was_stored_is_there_after_a_stop_and_after_a_drop() {
-    let (path, _directory) = place();
-    let store = kvjob_rocksdb::open(&path).unwrap();
-    store.set(Object::new("a", "1")).await.unwrap();
-    store.stop().await.unwrap();
-    let store = kvjob_rocksdb::open(&path).unwrap();
-    store.set(Object::new("b", "1")).await.unwrap();
-    drop(store);
-    let store = kvjob_rocksdb::open(&path).unwrap();
-    let found = store.get_many(&["a".into(), "b".into()]).await.unwrap();
-    assert!(found.iter().all(Option::is_some));
+    opening::keeps_what_was_stored(open).await;
 }
 
-#[tokio::test]
-async fn a_store_that_is_open_is_not_opened_twice() {
-    let (path, _directory) = place();
-    let store = kvjob_rocksdb::open(&path).unwrap();
-    let error = refused(&path);
-    assert_eq!(error.kind(), &ErrorKind::InUse);
-    let text = error.to_string();
-    assert!(text.contains("already open in this process"), "{text}");
-    drop(store);
-    kvjob_rocksdb::open(&path).unwrap();
+#[test]
+fn a_store_that_is_open_is_not_opened_twice() {
+    opening::is_not_opened_twice(open);
 }
 
 /// RocksDB's own lock is of a process: this is one that has it, and says so.
@@ -95,7 +82,7 @@ async fn a_directory_that_another_program_has_open_is_in_use() {
 #[tokio::test]
 #[ignore = "another test runs it"]
 async fn another_process() {
-    let path = PathBuf::from(std::env::var_os("KVJOB_ROCKSDB_OPEN").unwrap());
+    let path = PathBuf::from(errand());
     let error = refused(&path);
     assert_eq!(error.kind(), &ErrorKind::InUse, "{error}");
     assert!(error.to_string().contains("stop that one"), "{error}");
@@ -106,13 +93,7 @@ async fn so_it_is_for_another_process() {
     let (path, _directory) = place();
     filled(&path).await;
     let _other = DB::open_cf(&rocksdb::Options::default(), &path, ["kvjob"]).unwrap();
-    let output = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["another_process", "--exact", "--ignored"])
-        .env("KVJOB_ROCKSDB_OPEN", &path)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}");
+    Process::start("another_process", &path).end();
 }
 
 #[test]
@@ -147,12 +128,7 @@ async fn a_store_to_which_another_program_added_a_family_is_refused() {
 
 #[test]
 fn a_file_is_refused_and_left_as_it_is() {
-    let (path, _directory) = place();
-    fs::write(&path, "some notes").unwrap();
-    let error = refused(&path);
-    assert_eq!(error.kind(), &ErrorKind::Unsupported);
-    assert!(error.to_string().contains("it is a file"), "{error}");
-    assert_eq!(fs::read_to_string(&path).unwrap(), "some notes");
+    opening::refuses_files(open, &["", "some notes"], "it is a file");
 }
 
 #[test]
@@ -186,10 +162,7 @@ async fn what_a_crash_left_of_a_store_that_was_being_made_is_made_anew() {
 
 #[test]
 fn a_missing_directory_is_named_with_what_to_do() {
-    let (path, _directory) = place();
-    let error = refused(&path.join("nowhere").join("jobs.rocksdb"));
-    let text = error.to_string();
-    assert!(text.contains("nowhere does not exist; create it"), "{text}");
+    opening::names_a_missing_directory(open);
 }
 
 #[tokio::test]
@@ -238,23 +211,5 @@ async fn a_prefix_is_deleted_whatever_its_size_and_nothing_beside_it() {
 
 #[tokio::test]
 async fn the_largest_key_and_value_are_taken() {
-    let (path, _directory) = place();
-    let store = kvjob_rocksdb::open(&path).unwrap();
-    let limits = store.limits();
-    let key = vec![0xff; limits.key_bytes];
-    let value = vec![7; limits.value_bytes - limits.key_bytes];
-    store
-        .set(Object::new(key.clone(), value.clone()))
-        .await
-        .unwrap();
-    store.stop().await.unwrap();
-    let store = kvjob_rocksdb::open(&path).unwrap();
-    let found = store.get(&key.clone().into()).await.unwrap();
-    assert!(found.is_some_and(|object| object.value == value));
-    let too_long = [key, vec![0]].concat();
-    let error = store.set(Object::new(too_long, "")).await.unwrap_err();
-    assert!(
-        matches!(error.kind(), ErrorKind::TooLarge { .. }),
-        "{error}"
-    );
+    opening::takes_the_largest(open).await;
 }

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use kvjob::kv::{Atomic, Change, Durability, ErrorKind, Object, Scan, Store};
 use kvjob_sled::Sled;
+use kvjob_trials::errand;
+use kvjob_trials::faults::{self, pair};
 use tempfile::TempDir;
 
 fn place() -> (TempDir, PathBuf) {
@@ -72,59 +74,27 @@ async fn a_sync_that_fails_leaves_its_callers_in_doubt_and_closes_the_store() {
     assert!(store.get(&"c".into()).await.unwrap().is_none());
 }
 
-/// A pair of keys that stand and fall together.
-#[cfg(unix)]
-fn pair(n: u8) -> Vec<Change> {
-    let put = |side: &str| Change::put(format!("{side}/{n}").as_str(), vec![n; 50_000]);
-    vec![put("left"), put("right")]
-}
-
 /// Not a test, but the process whose files may not grow.
 #[cfg(unix)]
 #[tokio::test]
 #[ignore = "another test runs it"]
 async fn one_who_may_not_write_much() {
-    let store = kvjob_sled::open(std::env::var("KVJOB_SLED_FULL").unwrap()).unwrap();
-    for n in 0.. {
-        if let Err(error) = store.commit(pair(n)).await {
-            assert_eq!(error.kind(), &ErrorKind::Unknown, "{error}");
-            println!("\nacknowledged {n}");
-            let error = store.commit(pair(n)).await.unwrap_err();
-            assert_eq!(error.kind(), &ErrorKind::Closed, "{error}");
-            return;
-        }
-    }
+    let store = kvjob_sled::open(errand()).unwrap();
+    let (count, ..) = faults::until_it_closes(&store, 0).await;
+    println!("\nacknowledged {count}");
 }
 
 #[cfg(unix)]
 #[tokio::test]
 async fn a_disk_too_full_to_grow_on_closes_the_store_and_leaves_nothing_half() {
-    use std::process::Command;
-
     for blocks in [4000, 5300, 7001] {
         let (_directory, path) = place();
-        let limited = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
-        let output = Command::new("sh")
-            .args(["-c", &limited])
-            .arg(std::env::current_exe().unwrap())
-            .args(["one_who_may_not_write_much", "--ignored", "--nocapture"])
-            .env("KVJOB_SLED_FULL", &path)
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{text}");
-        let mut counts = text
-            .lines()
-            .filter_map(|it| it.strip_prefix("acknowledged "));
-        let count: u8 = counts.next().unwrap().parse().unwrap();
+        let bytes = 512 * blocks;
+        let victim = "one_who_may_not_write_much";
+        let count = faults::acknowledged_without_room(bytes, victim, &path);
         assert!(count > 1, "some went through");
         let store = kvjob_sled::open(&path).unwrap();
-        for n in 0..=count {
-            let keys: Vec<_> = pair(n).into_iter().map(|change| change.key).collect();
-            let found = store.get_many(&keys).await.unwrap();
-            let [left, right] = [&found[0], &found[1]].map(Option::is_some);
-            assert!(left == right && (left || n == count), "{n}: {left} {right}");
-        }
+        faults::has_all(&store, count).await;
         store.commit(pair(count)).await.unwrap();
     }
 }

@@ -5,7 +5,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use kvjob::kv::{Error, ErrorKind, Object, Store};
+use kvjob::kv::{Error, ErrorKind, Object, Result, Store};
+use kvjob_sled::Sled;
+use kvjob_trials::opening;
 use tempfile::TempDir;
 
 fn place() -> (TempDir, PathBuf) {
@@ -14,11 +16,12 @@ fn place() -> (TempDir, PathBuf) {
     (directory, path)
 }
 
+fn open(path: &Path) -> Result<Sled> {
+    kvjob_sled::open(path)
+}
+
 fn refused(path: &Path) -> Error {
-    let error = kvjob_sled::open(path).unwrap_err();
-    let text = error.to_string();
-    assert!(text.contains(&path.display().to_string()), "{text}");
-    error
+    opening::refused(path, open)
 }
 
 /// A store with an object in it, closed.
@@ -35,14 +38,7 @@ async fn is_filled(path: &Path) -> bool {
 
 #[tokio::test]
 async fn what_was_stored_is_there_after_a_stop_and_after_a_drop() {
-    let (_directory, path) = place();
-    filled(&path).await;
-    let store = kvjob_sled::open(&path).unwrap();
-    store.set(Object::new("b", "1")).await.unwrap();
-    drop(store);
-    let store = kvjob_sled::open(&path).unwrap();
-    let found = store.get_many(&["a".into(), "b".into()]).await.unwrap();
-    assert!(found.iter().all(Option::is_some));
+    opening::keeps_what_was_stored(open).await;
 }
 
 #[tokio::test]
@@ -54,18 +50,9 @@ async fn a_store_that_was_closed_opens_again_at_once() {
     }
 }
 
-#[tokio::test]
-async fn a_store_that_is_open_is_not_opened_twice() {
-    let (_directory, path) = place();
-    let store = kvjob_sled::open(&path).unwrap();
-    let error = refused(&path);
-    assert_eq!(error.kind(), &ErrorKind::InUse);
-    assert!(
-        error.to_string().contains("already open in this process"),
-        "{error}"
-    );
-    drop(store);
-    kvjob_sled::open(&path).unwrap();
+#[test]
+fn a_store_that_is_open_is_not_opened_twice() {
+    opening::is_not_opened_twice(open);
 }
 
 #[test]
@@ -96,14 +83,7 @@ async fn the_other_trees_of_a_database_are_left_alone() {
 
 #[test]
 fn a_file_is_refused_and_left_as_it_is() {
-    let (_directory, path) = place();
-    for content in ["", "some notes"] {
-        fs::write(&path, content).unwrap();
-        let error = refused(&path);
-        assert_eq!(error.kind(), &ErrorKind::Unsupported);
-        assert!(error.to_string().contains("it is a file"), "{error}");
-        assert_eq!(fs::read_to_string(&path).unwrap(), content);
-    }
+    opening::refuses_files(open, &["", "some notes"], "it is a file");
 }
 
 #[test]
@@ -191,28 +171,11 @@ async fn a_damaged_snapshot_is_corrupt() {
 
 #[test]
 fn a_missing_directory_is_named_with_what_to_do() {
-    let directory = tempfile::tempdir().unwrap();
-    let error = refused(&directory.path().join("nowhere/jobs.sled"));
-    let text = error.to_string();
-    assert!(text.contains("nowhere does not exist; create it"), "{text}");
+    opening::names_a_missing_directory(open);
 }
 
 #[cfg(unix)]
 #[test]
 fn a_directory_one_may_not_write_in_is_named_with_what_to_do() {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    let directory = tempfile::tempdir().unwrap();
-    let locked = directory.path().join("locked");
-    fs::create_dir(&locked).unwrap();
-    fs::set_permissions(&locked, fs::Permissions::from_mode(0o500)).unwrap();
-    if fs::write(locked.join("probe"), "").is_ok() {
-        // The superuser may write everywhere.
-        return;
-    }
-    let error = refused(&locked.join("jobs.sled"));
-    assert!(
-        error.to_string().contains("must be allowed to write"),
-        "{error}"
-    );
+    opening::names_a_directory_one_may_not_write_in(open);
 }

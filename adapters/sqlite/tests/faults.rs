@@ -2,51 +2,25 @@
 //! way: what was acknowledged is there afterwards, nothing is half there, and callers are told what
 //! they must know.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "tests"
-)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use kvjob::kv::{Atomic, Change, Durability, ErrorKind, Key, Object, Scan, Store};
+use kvjob::kv::{Atomic, Change, Durability, ErrorKind, Health, Object, Store};
 use kvjob_sqlite::rusqlite::Connection;
 use kvjob_sqlite::{Options, Sqlite};
+use kvjob_trials::errand;
+use kvjob_trials::faults::{self, has, pair};
+use kvjob_trials::readers;
 
 const LONG: Durability = Durability::Interval(Duration::from_secs(1 << 30));
 
 fn place() -> (PathBuf, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     (directory.path().join("jobs.db"), directory)
-}
-
-/// One commit: a pair of keys that stand and fall together, with values that make the file grow.
-fn pair(n: u32) -> Vec<Change> {
-    let value = vec![u8::try_from(n % 256).unwrap(); 40 << 10];
-    vec![
-        Change::put(format!("left/{n}").as_str(), value.clone()),
-        Change::put(format!("right/{n}").as_str(), value),
-    ]
-}
-
-async fn has(store: &Sqlite, n: u32) -> bool {
-    let keys = [format!("left/{n}"), format!("right/{n}")];
-    let keys = keys.map(|key| Key::from(key.as_str()));
-    let found = store.get_many(&keys).await.unwrap();
-    assert_eq!(found[0].is_some(), found[1].is_some(), "half of commit {n}");
-    found[0].is_some()
-}
-
-/// For threads that are not the runtime's.
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
-    runtime.unwrap().block_on(future)
 }
 
 /// Runs a statement on the connection that writes.
@@ -118,44 +92,14 @@ async fn a_locked_database_keeps_no_acknowledged_change_from_the_disk() {
 #[tokio::test]
 async fn reads_wait_for_no_write() {
     let (path, _directory) = place();
-    let store = Arc::new(kvjob_sqlite::open(&path).unwrap());
-    store.commit(pair(0)).await.unwrap();
-    let reader = Arc::clone(&store);
-    let written = store.with_transaction(move |transaction| {
-        use kvjob::kv::Transaction as _;
-
-        transaction.change(&pair(1))?;
-        // On a thread of its own, while the transaction is under way.
-        let read = std::thread::spawn(move || {
-            block_on(async { [has(&reader, 0).await, has(&reader, 1).await] })
-        });
-        assert_eq!(read.join().unwrap(), [true, false]);
-        Ok(())
-    });
-    written.await.unwrap();
-    assert!(has(&store, 1).await);
+    readers::wait_for_no_write(kvjob_sqlite::open(&path).unwrap()).await;
 }
 
 #[tokio::test]
 async fn more_readers_than_connections_all_get_their_turn() {
     let (path, _directory) = place();
-    let store = Arc::new(kvjob_sqlite::open(&path).unwrap());
-    store.commit(pair(0)).await.unwrap();
-    let readers: Vec<_> = (0..64)
-        .map(|_| {
-            let store = Arc::clone(&store);
-            std::thread::spawn(move || {
-                for _ in 0..20 {
-                    assert!(block_on(has(&store, 0)));
-                    let page = block_on(store.scan(Scan::prefix("")));
-                    assert_eq!(page.unwrap().objects.len(), 2);
-                }
-            })
-        })
-        .collect();
-    for reader in readers {
-        reader.join().unwrap();
-    }
+    let store = kvjob_sqlite::open(&path).unwrap();
+    readers::all_get_their_turn(&store, 64).await;
 }
 
 #[tokio::test]
@@ -196,7 +140,7 @@ async fn a_transaction_that_is_kept_open_is_warned_of() {
     other
         .execute_batch("BEGIN; SELECT count(*) FROM kvjob")
         .unwrap();
-    let long = |health: kvjob::kv::Health| health.warnings.iter().any(|it| it.contains("MiB"));
+    let long = |health: Health| health.warnings.iter().any(|it| it.contains("MiB"));
     assert!(!long(store.health().await.unwrap()));
     for n in 0..5 {
         let object = Object::new("large", vec![n; 32 << 20]);
@@ -233,75 +177,42 @@ async fn what_was_acknowledged_is_in_the_files_at_once_whatever_the_durability()
     }
 }
 
-/// Set for the process whose files may not grow: the path.
-#[cfg(unix)]
-const VICTIM: &str = "KVJOB_SQLITE_VICTIM";
-
 /// Not a test, but the process whose files may not grow.
 #[cfg(unix)]
 #[tokio::test]
 #[ignore = "another test runs it"]
 async fn victim() {
-    let path = std::env::var(VICTIM).unwrap();
-    let store = kvjob_sqlite::open(&path).unwrap();
+    let store = kvjob_sqlite::open(errand()).unwrap();
     let mut n = 0;
-    let mut warned = false;
-    let error = loop {
-        if !warned {
-            let health = store.health().await.unwrap();
-            warned = health
-                .warnings
-                .iter()
-                .any(|it| it.contains("could not be moved"));
-        }
-        match store.commit(pair(n)).await {
-            Ok(()) => n += 1,
-            Err(error) => break error,
-        }
+    // The log is full before the database is.
+    let warned = |health: Health| {
+        health
+            .warnings
+            .iter()
+            .any(|it| it.contains("could not be moved"))
     };
-    assert!(warned, "the database was full before its log was");
-    assert_eq!(error.kind(), &ErrorKind::Unknown, "{error}");
-    let text = error.to_string();
+    while !warned(store.health().await.unwrap()) {
+        store.commit(pair(n)).await.unwrap();
+        n += 1;
+    }
+    let (count, in_doubt, later) = faults::until_it_closes(&store, n).await;
+    let text = in_doubt.to_string();
     assert!(text.contains("may or may not be there"), "{text}");
-    let error = store.commit(pair(n)).await.unwrap_err();
-    assert_eq!(error.kind(), &ErrorKind::Closed);
-    let text = error.to_string();
+    let text = later.to_string();
     assert!(
         text.contains("disk I/O error") && text.contains("open it again"),
         "{text}"
     );
-    let error = store.get(&"left/0".into()).await.unwrap_err();
-    assert_eq!(error.kind(), &ErrorKind::Closed);
-    println!("\nacknowledged {n}");
+    println!("\nacknowledged {count}");
 }
 
 #[cfg(unix)]
 #[tokio::test]
 async fn a_disk_that_fails_in_a_commit_leaves_its_callers_in_doubt_and_closes_the_store() {
     let (path, _directory) = place();
-    // A limit in blocks of 512 bytes: 6 MiB a file. A write beyond it fails, as nothing else does
-    // that can be had without privileges.
-    let script = "trap '' XFSZ; ulimit -f 12288; exec \"$0\" \"$@\"";
-    let output = std::process::Command::new("sh")
-        .args(["-c", script])
-        .arg(std::env::current_exe().unwrap())
-        .args(["victim", "--exact", "--ignored", "--nocapture"])
-        .env(VICTIM, &path)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    let acknowledged = said
-        .lines()
-        .find_map(|line| line.strip_prefix("acknowledged "));
-    let Some(acknowledged) = acknowledged else {
-        panic!("{said}\n{}", String::from_utf8_lossy(&output.stderr));
-    };
-    let acknowledged: u32 = acknowledged.parse().unwrap();
+    let acknowledged = faults::acknowledged_without_room(6 << 20, "victim", &path);
     assert!(acknowledged > 50, "{acknowledged}");
     let store = kvjob_sqlite::open(&path).unwrap();
-    for n in 0..acknowledged {
-        assert!(has(&store, n).await, "lost {n} of {acknowledged}");
-    }
-    has(&store, acknowledged).await;
+    faults::has_all(&store, acknowledged).await;
     store.commit(pair(acknowledged)).await.unwrap();
 }

@@ -6,21 +6,25 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kvjob::kv::{Atomic, Change, Error, ErrorKind, Object, Scan, Store};
+use kvjob::kv::{Atomic, Change, Error, ErrorKind, Object, Result, Scan, Store};
 use kvjob_sqlite::Options;
+use kvjob_sqlite::Sqlite;
 use kvjob_sqlite::rusqlite::Connection;
+use kvjob_trials::opening;
 
 fn place() -> (PathBuf, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     (directory.path().join("jobs.db"), directory)
 }
 
+fn open(path: &Path) -> Result<Sqlite> {
+    Options::new()
+        .busy_timeout(Duration::from_millis(1))
+        .open(path)
+}
+
 fn refused(path: &Path) -> Error {
-    let options = Options::new().busy_timeout(Duration::from_millis(1));
-    let error = options.open(path).unwrap_err();
-    let text = error.to_string();
-    assert!(text.contains(&path.display().to_string()), "{text}");
-    error
+    opening::refused(path, open)
 }
 
 fn run(path: &Path, sql: &str) {
@@ -29,22 +33,8 @@ fn run(path: &Path, sql: &str) {
 
 #[tokio::test]
 async fn what_was_stored_is_there_after_a_stop_and_after_a_drop() {
-    let (path, directory) = place();
-    let store = kvjob_sqlite::open(&path).unwrap();
-    store.set(Object::new("a", "1")).await.unwrap();
-    store.stop().await.unwrap();
-    let mut left: Vec<_> = fs::read_dir(directory.path())
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .collect();
-    left.sort();
-    assert_eq!(left, ["jobs.db", "jobs.db.lock"], "the log is moved");
-    let store = kvjob_sqlite::open(&path).unwrap();
-    store.set(Object::new("b", "1")).await.unwrap();
-    drop(store);
-    let store = kvjob_sqlite::open(&path).unwrap();
-    let found = store.get_many(&["a".into(), "b".into()]).await.unwrap();
-    assert!(found.iter().all(Option::is_some));
+    let left = opening::keeps_what_was_stored(open).await;
+    assert_eq!(left, ["jobs", "jobs.lock"], "the log is moved");
 }
 
 #[tokio::test]
@@ -117,18 +107,9 @@ async fn what_another_program_wrote_into_our_table_is_corrupt() {
     assert!(store.get(&"a".into()).await.unwrap().is_some());
 }
 
-#[tokio::test]
-async fn a_store_that_is_open_is_not_opened_twice() {
-    let (path, _directory) = place();
-    let store = kvjob_sqlite::open(&path).unwrap();
-    let error = refused(&path);
-    assert_eq!(error.kind(), &ErrorKind::InUse);
-    assert!(
-        error.to_string().contains("already open in this process"),
-        "{error}"
-    );
-    drop(store);
-    kvjob_sqlite::open(&path).unwrap();
+#[test]
+fn a_store_that_is_open_is_not_opened_twice() {
+    opening::is_not_opened_twice(open);
 }
 
 #[cfg(unix)]
@@ -163,34 +144,18 @@ fn a_file_that_another_program_has_locked_is_in_use() {
 
 #[test]
 fn a_file_of_another_program_is_refused_and_left_as_it_is() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("notes.txt");
     let long = "notes ".repeat(2000);
-    for content in ["x", &long] {
-        fs::write(&path, content).unwrap();
-        let error = refused(&path);
-        assert_eq!(error.kind(), &ErrorKind::Unsupported);
-        assert!(
-            error.to_string().contains("file of another program"),
-            "{error}"
-        );
-        assert_eq!(fs::read_to_string(&path).unwrap(), content);
-    }
+    opening::refuses_files(open, &["x", &long], "file of another program");
 }
 
 #[test]
 fn a_directory_is_refused() {
-    let directory = tempfile::tempdir().unwrap();
-    let error = refused(directory.path());
-    assert!(error.to_string().contains("it is a directory"), "{error}");
+    opening::refuses_directories(open);
 }
 
 #[test]
 fn a_missing_directory_is_named_with_what_to_do() {
-    let directory = tempfile::tempdir().unwrap();
-    let error = refused(&directory.path().join("nowhere/jobs.db"));
-    let text = error.to_string();
-    assert!(text.contains("nowhere does not exist; create it"), "{text}");
+    opening::names_a_missing_directory(open);
 }
 
 #[test]
@@ -215,17 +180,7 @@ async fn what_looks_like_a_uri_is_a_path() {
 #[cfg(unix)]
 #[test]
 fn a_file_one_may_not_write_is_named_with_what_to_do() {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    let (path, _directory) = place();
-    drop(kvjob_sqlite::open(&path).unwrap());
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
-    if fs::OpenOptions::new().append(true).open(&path).is_ok() {
-        // The superuser may write everywhere.
-        return;
-    }
-    let error = refused(&path);
-    assert!(error.to_string().contains("must be allowed"), "{error}");
+    opening::names_a_file_one_may_not_write(open);
 }
 
 #[test]

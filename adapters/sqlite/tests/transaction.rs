@@ -3,114 +3,95 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt as _;
-use kvjob::job::{
-    self, Claim, KvStore, NewJob, Query, QueueStore as _, Receipt, StateStore as _, Store as _,
-};
-use kvjob::kv::{
-    Change, Durability, Error, ErrorKind, Event, Key, Object, Scan, Store, Transaction as _, Watch,
-};
+use kvjob::kv::{Change, Durability, ErrorKind, Key, Object, Result, Store as _, Transaction as _};
 use kvjob_sqlite::rusqlite::{self, Connection};
-use kvjob_sqlite::{Options, Sqlite, Transaction};
+use kvjob_sqlite::{Engine, Options, Sqlite, Transaction};
+use kvjob_trials::transaction::{self, Shop, saved_neither};
 
-fn store() -> (Sqlite, PathBuf, tempfile::TempDir) {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("shop.db");
-    let connection = Connection::open(&path).unwrap();
-    connection
-        .execute_batch(
-            "CREATE TABLE orders (id INTEGER PRIMARY KEY, what TEXT NOT NULL);
-             CREATE TABLE parcels (
-                 of INTEGER REFERENCES orders DEFERRABLE INITIALLY DEFERRED
-             );",
-        )
-        .unwrap();
-    (kvjob_sqlite::open(&path).unwrap(), path, directory)
+#[derive(Clone)]
+struct Bookshop {
+    path: PathBuf,
+    options: Options,
 }
 
-fn run(transaction: &Transaction<'_>, sql: &str) -> Result<(), Error> {
+impl Shop for Bookshop {
+    type Engine = Engine;
+
+    fn open(directory: &Path, durability: Durability) -> Self {
+        let path = directory.join("shop.db");
+        let tables = "
+            CREATE TABLE IF NOT EXISTS orders (id INTEGER PRIMARY KEY, what TEXT NOT NULL);
+            CREATE TABLE IF NOT EXISTS parcels (
+                of INTEGER REFERENCES orders DEFERRABLE INITIALLY DEFERRED
+            );";
+        let connection = Connection::open(&path).unwrap();
+        connection.execute_batch(tables).unwrap();
+        let options = Options::new().durability(durability);
+        Self { path, options }
+    }
+
+    fn store(&self) -> Sqlite {
+        self.options.open(&self.path).unwrap()
+    }
+
+    fn order(&self, transaction: &mut Transaction<'_>, id: u8) -> Result<()> {
+        let insert = format!("INSERT INTO orders VALUES ({id}, 'a book')");
+        run(transaction, &insert)?;
+        assert_eq!(self.orders(), 0, "nobody sees it before it is committed");
+        Ok(())
+    }
+
+    /// The orders in the file, as another connection sees them.
+    fn orders(&self) -> u64 {
+        let connection = Connection::open(&self.path).unwrap();
+        let count = connection.query_row("SELECT count(*) FROM orders", [], |row| {
+            row.get::<_, i64>(0)
+        });
+        count.unwrap().cast_unsigned()
+    }
+}
+
+fn store() -> (Sqlite, Bookshop, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let shop = Bookshop::open(directory.path(), Durability::Immediate);
+    (shop.store(), shop, directory)
+}
+
+fn run(transaction: &Transaction<'_>, sql: &str) -> Result<()> {
     let done = transaction.sqlite().execute_batch(sql);
     done.map_err(kvjob_sqlite::error)
 }
 
-fn order(transaction: &Transaction<'_>, id: u64) -> Result<(), Error> {
-    run(
-        transaction,
-        &format!("INSERT INTO orders VALUES ({id}, 'a book')"),
-    )
-}
-
-/// The orders in the file, as another connection sees them.
-fn orders(path: &Path) -> i64 {
-    let connection = Connection::open(path).unwrap();
-    let count = connection.query_row("SELECT count(*) FROM orders", [], |row| row.get(0));
-    count.unwrap()
-}
-
-/// That nothing of this transaction is there, and that the store goes on.
-async fn assert_neither(store: &Sqlite, path: &Path) {
-    assert_eq!(orders(path), 0);
-    assert!(store.get(&"ship/7".into()).await.unwrap().is_none());
-    store
-        .set(Object::new("the store", "goes on"))
-        .await
-        .unwrap();
-}
-
 #[tokio::test]
 async fn both_sides_are_saved_together_and_watchers_are_told() {
-    let (store, path, _directory) = store();
-    let mut heard = Watch::watch(&store, &Key::from("ship/")).await.unwrap();
-    let seen = path.clone();
-    let answer = store
-        .with_transaction(move |transaction| {
-            order(transaction, 7)?;
-            transaction.change(&[Change::create("ship/7", "soon"), Change::put("x", "")])?;
-            assert_eq!(orders(&seen), 0, "nobody sees it before it is committed");
-            Ok("placed")
-        })
-        .await;
-    assert_eq!(answer.unwrap(), "placed");
-    assert_eq!(heard.next().await, Some(Event::Changed("ship/7".into())));
-    assert!(store.get(&"ship/7".into()).await.unwrap().is_some());
-    assert_eq!(orders(&path), 1);
+    transaction::both_sides::<Bookshop>().await;
 }
 
 #[tokio::test]
 async fn an_error_saves_neither_side() {
-    let (store, path, _directory) = store();
-    store.set(Object::new("ship/8", "already")).await.unwrap();
-    let outcome = store.with_transaction(|transaction| {
-        order(transaction, 7)?;
-        transaction.change(&[Change::put("ship/7", "1")])?;
-        transaction.change(&[Change::create("ship/8", "soon")])
-    });
-    let error = outcome.await.unwrap_err();
-    let indices = vec![0];
-    assert_eq!(error.kind(), &ErrorKind::ConditionFailed { indices });
-    assert_neither(&store, &path).await;
+    transaction::an_error::<Bookshop>().await;
 }
 
 #[tokio::test]
 async fn a_panic_saves_neither_side_and_the_store_goes_on() {
-    let (store, path, _directory) = store();
-    let outcome = store.with_transaction(|transaction| {
-        order(transaction, 7)?;
-        transaction.change(&[Change::put("ship/7", "soon")])?;
-        let missing: u32 = "not a number".parse().unwrap();
-        Ok(missing)
-    });
-    let error = outcome.await.unwrap_err();
-    assert!(error.to_string().contains("rolled back"), "{error}");
-    assert_neither(&store, &path).await;
+    transaction::a_panic::<Bookshop>().await;
+}
+
+#[tokio::test]
+async fn it_reads_what_it_wrote_in_both_directions() {
+    transaction::reads::<Bookshop>().await;
+}
+
+#[tokio::test]
+async fn an_order_and_its_mail_are_saved_together_or_neither() {
+    transaction::order_and_mail::<Bookshop>().await;
 }
 
 #[tokio::test]
 async fn an_error_of_sqlites_is_given_to_the_caller_as_it_is() {
-    let (store, path, _directory) = store();
+    let (store, shop, _directory) = store();
     let outcome = store.with_transaction(|transaction| {
         transaction.change(&[Change::put("ship/7", "soon")])?;
         run(transaction, "INSERT INTO customers VALUES ('ada')")
@@ -119,14 +100,15 @@ async fn an_error_of_sqlites_is_given_to_the_caller_as_it_is() {
     assert!(error.to_string().contains("no such table: customers"));
     let source = std::error::Error::source(&error).unwrap();
     assert!(source.is::<rusqlite::Error>());
-    assert_neither(&store, &path).await;
+    saved_neither(&shop, store).await;
 }
 
 #[tokio::test]
 async fn what_sqlite_refuses_at_the_commit_saves_neither_side() {
-    let (store, path, _directory) = store();
-    let outcome = store.with_transaction(|transaction| {
-        order(transaction, 7)?;
+    let (store, shop, _directory) = store();
+    let within = shop.clone();
+    let outcome = store.with_transaction(move |transaction| {
+        within.order(transaction, 7)?;
         transaction.change(&[Change::put("ship/7", "soon")])?;
         // Is only checked at the end.
         run(transaction, "INSERT INTO parcels VALUES (8)")
@@ -134,7 +116,7 @@ async fn what_sqlite_refuses_at_the_commit_saves_neither_side() {
     let error = outcome.await.unwrap_err();
     assert_eq!(error.kind(), &ErrorKind::Backend);
     assert!(error.to_string().contains("FOREIGN KEY"), "{error}");
-    assert_neither(&store, &path).await;
+    saved_neither(&shop, store).await;
 }
 
 #[tokio::test]
@@ -148,9 +130,10 @@ async fn a_body_that_ends_the_transaction_itself_saves_nothing() {
         // SQLite itself rolls back, and the body passes over it.
         "INSERT OR ROLLBACK INTO orders VALUES (7, 'twice')",
     ] {
-        let (store, path, _directory) = store();
+        let (store, shop, _directory) = store();
+        let within = shop.clone();
         let outcome = store.with_transaction(move |transaction| {
-            order(transaction, 7)?;
+            within.order(transaction, 7)?;
             transaction.change(&[Change::put("ship/7", "soon")])?;
             let _ = run(transaction, end);
             let _ = run(transaction, "INSERT INTO orders VALUES (9, 'later')");
@@ -161,50 +144,30 @@ async fn a_body_that_ends_the_transaction_itself_saves_nothing() {
         assert_eq!(error.kind(), &ErrorKind::Backend);
         assert!(error.to_string().contains("nothing of it was saved"));
         assert!(store.get(&"ship/9".into()).await.unwrap().is_none());
-        assert_neither(&store, &path).await;
+        saved_neither(&shop, store).await;
     }
 }
 
 #[tokio::test]
 async fn a_savepoint_takes_back_what_came_after_it_on_both_sides() {
-    let (store, path, _directory) = store();
-    let outcome = store.with_transaction(|transaction| {
-        order(transaction, 6)?;
+    let (store, shop, _directory) = store();
+    let within = shop.clone();
+    let outcome = store.with_transaction(move |transaction| {
+        within.order(transaction, 6)?;
         run(transaction, "SAVEPOINT here")?;
-        order(transaction, 7)?;
+        within.order(transaction, 7)?;
         transaction.change(&[Change::put("ship/7", "soon")])?;
         run(transaction, "ROLLBACK TO here")?;
         transaction.change(&[Change::put("ship/6", "soon")])
     });
     outcome.await.unwrap();
-    assert_eq!(orders(&path), 1);
+    assert_eq!(shop.orders(), 1);
     let keys = ["ship/6", "ship/7"].map(Key::from);
     let found = store.get_many(&keys).await.unwrap();
     assert_eq!(
         found.iter().map(Option::is_some).collect::<Vec<_>>(),
         [true, false]
     );
-}
-
-#[tokio::test]
-async fn it_reads_what_it_wrote_in_both_directions() {
-    let (store, _path, _directory) = store();
-    store.set(Object::new("a/1", "")).await.unwrap();
-    let outcome = store.with_transaction(|transaction| {
-        transaction.change(&[Change::put("a/2", ""), Change::put("b", "")])?;
-        let scan = Scan::prefix("a/");
-        let mut seen = Vec::new();
-        for range in [scan.range(true), scan.reverse().range(true)] {
-            transaction.scan(&range, &mut |key, _| {
-                seen.push(Key::from(key));
-                true
-            })?;
-        }
-        Ok(seen)
-    });
-    let seen = outcome.await.unwrap();
-    let wanted = ["a/1", "a/2", "a/2", "a/1"].map(Key::from);
-    assert_eq!(seen, wanted);
 }
 
 #[tokio::test]
@@ -229,7 +192,7 @@ async fn it_is_synced_whatever_the_durability_of_the_store() {
 
 #[tokio::test]
 async fn a_temporary_table_of_the_same_name_changes_nothing() {
-    let (store, _path, _directory) = store();
+    let (store, _shop, _directory) = store();
     let outcome = store.with_transaction(|transaction| {
         run(transaction, "CREATE TEMP TABLE kvjob (key, value)")?;
         transaction.change(&[Change::put("a", "1")])
@@ -248,56 +211,4 @@ async fn a_temporary_table_of_the_same_name_changes_nothing() {
         .await
         .unwrap();
     assert_eq!(count, 0);
-}
-
-/// An order and the job that mails it, in one transaction.
-async fn order_with_mail(
-    store: &Sqlite,
-    jobs: &KvStore,
-    also: impl FnOnce() -> Result<(), Error> + Send + 'static,
-) -> Result<Receipt, Error> {
-    let jobs = jobs.clone();
-    store
-        .with_transaction(move |transaction| {
-            order(transaction, 7)?;
-            let mail = NewJob::new("mail", "ada")?.key("order/7");
-            let (enqueued, receipt) = jobs.enqueue_within(transaction, mail)?;
-            assert!(enqueued.is_new);
-            also()?;
-            Ok(receipt)
-        })
-        .await
-}
-
-async fn mails(jobs: &KvStore) -> usize {
-    jobs.lookup(&Query::new()).await.unwrap().items.len()
-}
-
-#[tokio::test]
-async fn an_order_and_its_mail_are_saved_together_or_neither() {
-    let (store, path, _directory) = store();
-    let store = Arc::new(store);
-    let jobs = KvStore::open(store.clone(), job::Options::default());
-    let jobs = jobs.await.unwrap();
-
-    let out_of_books = || Err(Error::new(ErrorKind::Backend, "out of books"));
-    let rolled_back = order_with_mail(&store, &jobs, out_of_books).await;
-    assert_eq!(rolled_back.unwrap_err().to_string(), "out of books");
-    assert_eq!((orders(&path), mails(&jobs).await), (0, 0));
-
-    let panicked = order_with_mail(&store, &jobs, || panic!("out of paper")).await;
-    assert!(panicked.unwrap_err().to_string().contains("out of paper"));
-    assert_eq!((orders(&path), mails(&jobs).await), (0, 0));
-
-    let saved = order_with_mail(&store, &jobs, || Ok(())).await;
-    saved.unwrap().committed().await;
-    assert_eq!((orders(&path), mails(&jobs).await), (1, 1));
-    let claimed = jobs.claim(Claim::new("postman")).await.unwrap().jobs;
-    assert_eq!(claimed.len(), 1);
-
-    jobs.stop().await.unwrap();
-    store.stop().await.unwrap();
-    let store = Arc::new(kvjob_sqlite::open(&path).unwrap());
-    let jobs = KvStore::open(store, job::Options::default()).await.unwrap();
-    assert_eq!((orders(&path), mails(&jobs).await), (1, 1));
 }

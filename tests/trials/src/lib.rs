@@ -12,12 +12,16 @@
     reason = "made for tests"
 )]
 
+pub mod faults;
 pub mod kill;
+pub mod opening;
 pub mod outages;
 mod process;
 pub mod proxy;
 mod random;
+pub mod readers;
 pub mod shared;
+pub mod transaction;
 
 pub use process::{Process, errand};
 pub use random::Random;

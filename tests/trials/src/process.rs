@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{BufRead as _, BufReader, Lines};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-/// Set for another process: what it is to know.
+/// Set for another process: what it is to know. LMDB's failing disk reads it, too.
 const ERRAND: &str = "KVJOB_ERRAND";
 
 /// Another process of this program, in one of its functions that are marked as tests and
