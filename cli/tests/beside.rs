@@ -13,13 +13,9 @@ use serde_json::json;
 
 /// A `work` with room for one job, which it runs: `long`, until there is a file `go`.
 fn working(place: &Place) -> Child {
-    working_with_room(place, "1")
-}
-
-fn working_with_room(place: &Place, jobs: &str) -> Child {
     let exec = "echo $KVJOB_ATTEMPT >> began-$KVJOB_TASK; while [ ! -e go ]; do sleep 0.01; done";
     place.ok(&["enqueue", "long"]);
-    let args = ["work", "--exec", exec, "-j", jobs];
+    let args = ["work", "--exec", exec, "-j", "1"];
     let child = place.command(&args).spawn().unwrap();
     wait_for("the job to run", || {
         (!place.read("began-long").is_empty()).then_some(())
@@ -79,9 +75,9 @@ fn jobs_are_changed_by_hand_beside_a_worker() {
 }
 
 #[test]
-fn a_job_that_is_taken_from_its_worker_begins_again_where_there_is_room() {
+fn a_job_that_is_taken_from_its_worker_begins_again_at_once() {
     let place = Place::new();
-    let child = working_with_room(&place, "2");
+    let child = working(&place);
     let worker = place.job("long")["worker"].as_str().unwrap().to_owned();
     let taken = place.ok(&["unlock", &worker, "--json"]).json();
     assert_eq!(

@@ -395,6 +395,14 @@ impl KeySpace {
         self.prefix(Space::Worker)
     }
 
+    /// The prefix of the records of one incarnation.
+    pub(crate) fn workers_of(&self, incarnation: &[u8; 16]) -> Key {
+        self.space(Space::Worker, 20)
+            .uuid(incarnation)
+            .finish()
+            .into()
+    }
+
     pub(crate) fn worker(&self, incarnation: &[u8; 16], slot: u64) -> Key {
         self.space(Space::Worker, 32)
             .uuid(incarnation)

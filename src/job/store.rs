@@ -124,6 +124,14 @@ pub trait QueueStore: Send + Sync {
     /// What the store says.
     async fn canceled(&self) -> Result<Vec<JobId>>;
 
+    /// Those of these leases, which this store gave to its callers, that are over: as after a
+    /// [`force_unlock`](Self::force_unlock). Writes nothing, and reads little where none is; a
+    /// [heartbeat](Self::heartbeat) tells, too.
+    ///
+    /// # Errors
+    /// What the store says.
+    async fn lost(&self, leases: &[Lease]) -> Result<Vec<Lease>>;
+
     /// Lets the failed, canceled and timed-out jobs of this query wait again, with all their
     /// attempts, a page at a time. Returns the jobs it changed.
     ///
@@ -179,7 +187,7 @@ pub trait QueueStore: Send + Sync {
 
     /// Takes from the workers of these names, in whatever process, the jobs they hold: for workers
     /// that are known to be dead, whose leases last long. A worker that lives after all finds its
-    /// leases lost. The attempt counts, as if the lease had run out, for the job may be what
+    /// leases [lost](Self::lost). The attempt counts, as if the lease had run out, for the job may be what
     /// killed the worker; but the next one is due at once. One that has none left has failed for
     /// good. Returns the jobs it took.
     ///

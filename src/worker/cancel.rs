@@ -1,7 +1,7 @@
-//! Hearing that running jobs were canceled.
+//! Hearing that running jobs were canceled, or taken away by hand.
 //!
 //! Asks the store at every poll while something runs, and sooner when it has seen something
-//! happen. Heartbeats tell as well, so that a failure here only delays a cancellation.
+//! happen. Heartbeats tell as well, so that a failure here only delays it.
 
 use std::convert::Infallible;
 
@@ -10,7 +10,7 @@ use super::shared::{Shared, changed};
 /// A poll may come early by this factor.
 const SOONER: u32 = 8;
 
-/// Fires the tokens of canceled jobs, for as long as it is polled. Sleeps while nothing runs.
+/// Fires the tokens of canceled and lost jobs, for as long as it is polled. Sleeps while nothing runs.
 pub(super) async fn listen(shared: &Shared) -> Infallible {
     let clock = &shared.clock;
     let mut activity = shared.store.activity();
@@ -27,9 +27,16 @@ pub(super) async fn listen(shared: &Shared) -> Infallible {
             }
             activity.mark_unchanged();
             last = clock.monotonic();
-            match shared.store.canceled().await {
+            let leases = shared.leases.living();
+            let store = &shared.store;
+            let (canceled, over) = futures::join!(store.canceled(), store.lost(&leases));
+            match canceled {
                 Ok(ids) => shared.leases.cancel(&ids),
                 Err(error) => tracing::warn!(%error, "could not ask for canceled jobs"),
+            }
+            match over {
+                Ok(over) => over.iter().for_each(|lease| shared.leases.lose(lease)),
+                Err(error) => tracing::warn!(%error, "could not ask for lost leases"),
             }
         }
     }

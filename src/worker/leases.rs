@@ -49,6 +49,13 @@ impl Entry {
     fn is_lost(&self) -> bool {
         *self.signal.why.borrow() == Why::Lost
     }
+
+    /// The store says that it is over; perhaps by what is being recorded.
+    fn lose(&self) {
+        if !self.recording {
+            self.signal.raise(Why::Lost);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -153,8 +160,14 @@ impl Leases {
                     entry.signal.raise(Why::Canceled);
                 }
             }
-            Beat::Lost if entry.recording => {}
-            Beat::Lost => entry.signal.raise(Why::Lost),
+            Beat::Lost => entry.lose(),
+        }
+    }
+
+    /// Notes that the store said a lease is over.
+    pub(super) fn lose(&self, lease: &Lease) {
+        if let Some(entry) = self.lock().get(&(lease.id, lease.epoch)) {
+            entry.lose();
         }
     }
 

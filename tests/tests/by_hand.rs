@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use kvjob::job::{
-    Backoff, CheckEvent, Claim, Claimed, Error, Failure, Job, JobId, LogQuery, LogStore as _,
-    NewJob, Options, Query, QueueStore as _, Reschedule, Retention, Retry, State, StateStore as _,
+    Backoff, CheckEvent, Claim, Claimed, Error, Failure, Job, JobId, Lease, LogQuery,
+    LogStore as _, NewJob, Options, Query, QueueStore as _, Reschedule, Retention, Retry, State,
+    StateStore as _,
 };
 use kvjob_tests::{Fixture, Space, on_every_store, text};
 
@@ -23,6 +24,7 @@ on_every_store![
     a_lease_that_ran_out_is_taken_back_first,
     what_is_done_is_left_alone,
     the_jobs_of_a_worker_are_unlocked,
+    leases_that_are_over_are_told_without_a_heartbeat,
     an_unlocked_job_has_used_an_attempt,
     an_unlocked_job_that_was_asked_to_stop_is_canceled,
     a_worker_whose_jobs_were_unlocked_goes_on_with_others,
@@ -305,6 +307,32 @@ async fn the_jobs_of_a_worker_are_unlocked(f: Fixture) {
     assert!(f.jobs.force_unlock(&dead).await.unwrap().is_empty());
     f.jobs.complete(&kept[0].lease).await.unwrap();
     assert_eq!(f.claim(1).await.len(), 1, "they are due at once");
+    nothing_is_wrong(&f).await;
+}
+
+async fn leases_that_are_over_are_told_without_a_heartbeat(f: Fixture) {
+    for _ in 0..5 {
+        f.add("t").await;
+    }
+    let taken = claim_as(&f, "w", 2).await;
+    let kept = claim_as(&f, "alive", 3).await;
+    let all: Vec<Lease> = taken
+        .iter()
+        .chain(&kept)
+        .map(|one| one.lease.clone())
+        .collect();
+    let lost = async || f.jobs.lost(&all).await.unwrap();
+    assert_eq!(lost().await, []);
+    let other = f.another().await;
+    other.force_unlock(&["w".to_owned()]).await.unwrap();
+    assert_eq!(lost().await, all[..2]);
+    // Whoever has one of them next, these stay lost.
+    assert_eq!(claim_as(&f, "w", 1).await[0].job.id, all[0].id);
+    assert_eq!(lost().await, all[..2]);
+    f.jobs.complete(&kept[0].lease).await.unwrap();
+    f.jobs.abandon(&kept[1].lease).await.unwrap();
+    let over: Vec<JobId> = lost().await.iter().map(|lease| lease.id).collect();
+    assert!(!over.contains(&all[4].id), "it lives: {over:?}");
     nothing_is_wrong(&f).await;
 }
 

@@ -137,3 +137,23 @@ async fn one_of_many_jobs_is_found_changed_and_taken_at_the_cost_of_one() {
     }
     assert_eq!(costs[0], costs[1]);
 }
+
+#[tokio::test]
+async fn the_list_over_a_hundred_lanes_takes_few_round_trips() {
+    for jobs in [1, 10] {
+        let f = Counted::beside(0).await;
+        for lane in 0..100 {
+            f.add(&format!("task-{lane}"), jobs).await;
+        }
+        let mut cursor = None;
+        for _ in 0..2 {
+            let page = async {
+                let page = f.jobs.list(50, cursor.take()).await.unwrap();
+                cursor = page.next;
+                page.items.len()
+            };
+            let (trips, _) = f.cost(page, 50).await;
+            assert!(trips <= 10, "{trips} for lanes of {jobs}");
+        }
+    }
+}

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kvjob::job::{
-    Backoff, Claim, Error, JobId, KvStore, NewJob, Query, QueueStore as _, Selector, State,
-    StateStore as _,
+    Backoff, Claim, Enqueued, Error, JobId, KvStore, NewJob, Query, QueueStore as _, Selector,
+    State, StateStore as _,
 };
 use kvjob::kv::ErrorKind;
 use kvjob_tests::{Fixture, Space, on_every_store, text};
@@ -30,6 +30,7 @@ on_every_store![
     two_who_dequeue_never_get_the_same_job,
     dequeue_says_whether_the_job_was_there,
     the_list_is_in_claim_order,
+    the_list_of_lanes_of_any_depth_is_in_claim_order_page_by_page,
     the_list_puts_due_jobs_where_they_will_be_claimed,
     a_claim_says_when_the_next_job_is_due,
     names_and_limits_are_refused_with_codes,
@@ -372,6 +373,34 @@ async fn the_list_is_in_claim_order(f: Fixture) {
     let whole = f.jobs.list(100, None).await.unwrap();
     let whole: Vec<JobId> = whole.items.iter().map(|job| job.id).collect();
     assert_eq!(whole, [high, low, soon, later]);
+}
+
+async fn the_list_of_lanes_of_any_depth_is_in_claim_order_page_by_page(f: Fixture) {
+    // More and fewer than are read at once; each lane has jobs of all priorities.
+    let mut jobs = Vec::new();
+    for (lane, depth) in [3, 600, 1, 256, 255, 257, 2].into_iter().enumerate() {
+        let priority = |number: i16| (number * 7) % 5;
+        let job = |number| text(&format!("task-{lane}"), "").priority(priority(number));
+        jobs.extend((0..depth).map(job));
+    }
+    let added = f.jobs.enqueue_many(jobs).await.unwrap();
+    let place = |one: &Enqueued| (one.job.priority, one.job.id);
+    let mut expected: Vec<(i16, JobId)> = added.iter().map(place).collect();
+    expected.sort_unstable();
+    for limit in [90, 256, 10_000] {
+        let (mut listed, mut cursor) = (Vec::new(), None);
+        loop {
+            let page = f.jobs.list(limit, cursor).await.unwrap();
+            assert!(page.items.len() <= limit);
+            listed.extend(page.items.iter().map(|job| (job.priority, job.id)));
+            cursor = page.next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        assert_eq!(listed.len(), expected.len(), "pages of {limit}");
+        assert!(listed == expected, "pages of {limit}");
+    }
 }
 
 async fn the_list_puts_due_jobs_where_they_will_be_claimed(f: Fixture) {

@@ -100,8 +100,9 @@ pub(crate) struct Remove {
 
 /// Take jobs from workers that are known to be dead, so that others run them at once.
 ///
-/// A worker that lives after all finds that its jobs are no longer its own. The attempt counts, for
-/// the job may be what killed the worker; a job on its last one has failed.
+/// A worker that lives after all finds within seconds that its jobs are no longer its own, and ends
+/// them. The attempt counts, for the job may be what killed the worker; a job on its last one has
+/// failed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

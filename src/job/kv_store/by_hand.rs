@@ -1,17 +1,21 @@
 //! Changing jobs by hand: what stands behind the methods of [`QueueStore`](crate::job::QueueStore)
 //! that take ids, keys or the names of workers.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::KvStore;
 use super::state::readable;
+use crate::job::header::{self, Header, Phase};
 use crate::job::ops::Operation;
 use crate::job::ops::complete_job::CompleteJob;
 use crate::job::ops::fail_job::FailJob;
 use crate::job::ops::remove_job::RemoveJob;
 use crate::job::ops::reschedule::RescheduleJob;
 use crate::job::ops::unlock::Unlock;
-use crate::job::{Job, JobId, Reschedule, Result};
+use crate::job::plan::WorkerRecord;
+use crate::job::{Job, JobId, Lease, Reschedule, Result};
+use crate::kv::{Key, Scan};
 
 /// Why a job failed where nobody says.
 const MARKED_AS_FAILED: &str = "Manually marked as failed";
@@ -61,6 +65,47 @@ impl KvStore {
                 return Ok(jobs);
             }
         }
+    }
+
+    /// Those of these leases of our own that are over. A job leaves its worker record only when its
+    /// lease has ended (rule 6), so that the few records we have tell that most live; of the others
+    /// the headers tell.
+    pub(super) async fn lost_leases(&self, leases: &[Lease]) -> Result<Vec<Lease>> {
+        let mut living = HashSet::new();
+        let mut scan = Scan::prefix(self.0.keys.workers_of(&self.0.incarnation));
+        loop {
+            let page = self.0.store.scan(scan.clone()).await?;
+            for object in &page.objects {
+                // One that cannot be read is put aside by whoever claims.
+                if let Ok(record) = header::decode::<WorkerRecord>(&object.key, &object.value) {
+                    let entries = record.entries.iter();
+                    living.extend(entries.map(|entry| (entry.id(), entry.epoch)));
+                }
+            }
+            match page.next {
+                Some(next) => scan = scan.after(next),
+                None => break,
+            }
+        }
+        let mut doubtful = leases.to_vec();
+        doubtful.retain(|lease| !living.contains(&(lease.id, lease.epoch)));
+        if doubtful.is_empty() {
+            return Ok(doubtful);
+        }
+        let keys: Vec<Key> = doubtful
+            .iter()
+            .map(|lease| self.0.keys.job(lease.id))
+            .collect();
+        let mut headers = self.0.store.get_many(&keys).await?.into_iter();
+        doubtful.retain(|lease| match headers.next().flatten() {
+            Some(object) => match Header::decode(&object.key, &object.value) {
+                Ok(header) => header.phase != Phase::Running || header.epoch != lease.epoch,
+                // Nobody knows what it says.
+                Err(_) => false,
+            },
+            None => true,
+        });
+        Ok(doubtful)
     }
 
     /// Changes each of these jobs, in few commits, and returns those that were changed (rule 22).

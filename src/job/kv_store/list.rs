@@ -5,12 +5,14 @@ use super::state::{PAGE, bad_cursor, readable};
 use crate::clock::Timestamp;
 use crate::encoding::tuple::{Reader, Tuple};
 use crate::job::header::{self, Header};
-use crate::job::keys::{KeySpace, Position, Space, Waiting, behind};
+use crate::job::keys::{KeySpace, Position, ReadyKey, Space, Waiting, behind};
 use crate::job::{Cursor, Job, JobId, Page, Query, Result};
 use crate::kv::{self, Key, Scan};
 
 /// Lanes merged by one page of a list.
 const MOST_LANES: usize = 1024;
+/// Jobs of lanes that are read in one trip.
+const MOST_READ: usize = 16 << 10;
 
 impl KvStore {
     /// Waiting jobs in claim order: the lanes of `ready` and what is due of `scheduled` merged; then
@@ -155,46 +157,110 @@ impl KvStore {
     }
 
     /// The jobs of all lanes behind a position, in claim order, and whether more follow.
+    ///
+    /// Small lanes are read many in one trip. Of one that a page ends in, the rest is skipped; it is
+    /// read again from the position on, together with others, if what was read of it may not be all
+    /// that the answer needs.
     async fn ready_after(
         &self,
         after: &Position,
         limit: usize,
     ) -> Result<(Vec<(Position, JobId)>, bool)> {
-        let (mut found, mut more, mut lanes) = (Vec::new(), false, 0);
-        let mut skip = None;
-        while lanes < MOST_LANES {
+        let mut lanes = Lanes::default();
+        let mut from = None;
+        while lanes.count < MOST_LANES {
             let scan = Scan::prefix(self.0.keys.ready_all())
-                .after(skip.take())
-                .limit(1)
+                .after(from.take())
+                .limit(limit.max(PAGE))
                 .keys_only();
             let page = self.0.store.scan(scan).await?;
-            let Some(first) = page.objects.first() else {
-                break;
-            };
-            let Ok(ready) = self.0.keys.read_ready(&first.key) else {
-                skip = Some(kv::Cursor::after(first.key.clone()));
-                continue;
-            };
-            lanes += 1;
-            let prefix = first.key.as_bytes().split_at(ready.lane_len).0;
-            skip = Some(behind(prefix));
-            let scan = Scan::prefix(prefix)
-                .after((!after.is_empty()).then(|| kv::Cursor::after([prefix, after].concat())))
-                .limit(limit)
-                .keys_only();
-            let page = self.0.store.scan(scan).await?;
-            more |= page.next.is_some();
-            for object in page.objects {
+            for object in &page.objects {
                 if let Ok(ready) = self.0.keys.read_ready(&object.key) {
-                    let at = object.key.as_bytes().split_at(ready.lane_len).1.into();
-                    found.push((at, ready.id));
+                    lanes.read(&object.key, &ready, after);
                 }
             }
+            lanes.keep(limit);
+            let Some(next) = page.next else { break };
+            from = Some(match &lanes.last {
+                Some(lane) if next.key().starts_with(lane) => {
+                    let lane = lane.clone();
+                    let behind = behind(lane.as_bytes());
+                    lanes.cut(lane, limit);
+                    behind
+                }
+                _ => next,
+            });
         }
-        found.sort_unstable();
-        more |= found.len() > limit;
-        found.truncate(limit);
-        Ok((found, more))
+        for some in std::mem::take(&mut lanes.unread).chunks((MOST_READ / limit).clamp(1, PAGE)) {
+            let rest = |lane: &Key| {
+                let from = [lane.as_bytes(), after].concat();
+                Scan::prefix(lane.clone())
+                    .after((!after.is_empty()).then(|| kv::Cursor::after(from)))
+                    .limit(limit)
+                    .keys_only()
+            };
+            let scans = some.iter().map(rest).collect();
+            for page in self.0.store.scan_many(scans).await? {
+                lanes.more |= page.next.is_some();
+                for object in &page.objects {
+                    if let Ok(ready) = self.0.keys.read_ready(&object.key) {
+                        lanes.read(&object.key, &ready, after);
+                    }
+                }
+            }
+            lanes.keep(limit);
+        }
+        Ok((lanes.found, lanes.more))
+    }
+}
+
+/// What was read of the lanes, behind a position.
+#[derive(Default)]
+struct Lanes {
+    found: Vec<(Position, JobId)>,
+    /// Whether more follow.
+    more: bool,
+    count: usize,
+    /// The lane that was read last, and how much was found in it.
+    last: Option<Key>,
+    of_last: usize,
+    /// Those to be read from the position on.
+    unread: Vec<Key>,
+}
+
+impl Lanes {
+    fn read(&mut self, key: &Key, ready: &ReadyKey, after: &Position) {
+        let (lane, at) = key.as_bytes().split_at(ready.lane_len);
+        if self
+            .last
+            .as_ref()
+            .is_none_or(|last| last.as_bytes() != lane)
+        {
+            self.last = Some(lane.into());
+            self.count += 1;
+            self.of_last = 0;
+        }
+        if *at > **after {
+            self.of_last += 1;
+            self.found.push((at.into(), ready.id));
+        }
+    }
+
+    /// Reading ended within the lane that was read last.
+    fn cut(&mut self, lane: Key, limit: usize) {
+        if self.of_last < limit {
+            self.unread.push(lane);
+        } else {
+            self.more = true;
+        }
+    }
+
+    /// However many there are, no more are kept than the answer needs.
+    fn keep(&mut self, limit: usize) {
+        self.found.sort_unstable();
+        self.found.dedup();
+        self.more |= self.found.len() > limit;
+        self.found.truncate(limit);
     }
 }
 

@@ -318,6 +318,10 @@ impl QueueStore for KvStore {
         }
     }
 
+    async fn lost(&self, leases: &[Lease]) -> Result<Vec<Lease>> {
+        self.lost_leases(leases).await
+    }
+
     async fn retry(&self, query: &Query) -> Result<Page<Job>> {
         let ended = [State::Failed, State::Canceled, State::TimedOut];
         let (ids, next) = self.targets(query, &ended).await?;

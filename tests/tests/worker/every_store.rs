@@ -32,6 +32,7 @@ on_every_store![
     a_worker_that_is_stopped_at_once_gives_back_what_runs,
     what_was_claimed_ahead_is_given_back_and_counts_no_attempt,
     a_cancellation_by_another_process_fires_the_token,
+    a_job_that_is_taken_from_a_worker_that_lives_begins_again_in_its_only_slot,
     a_job_that_times_out_is_tried_again,
     workers_that_claim_ahead_run_one_job_of_a_queue_at_a_time,
     a_payload_that_does_not_decode_fails_for_good_and_says_where,
@@ -286,6 +287,24 @@ async fn a_cancellation_by_another_process_fires_the_token(f: Fixture) {
     assert_eq!(canceled.items.len(), 1);
     assert_eq!(ended(in_time(&f, &mut runs).await).0, State::Canceled);
     assert_eq!(state(&f, id).await, (State::Canceled, 1));
+    runs.stop().await;
+}
+
+async fn a_job_that_is_taken_from_a_worker_that_lives_begins_again_in_its_only_slot(f: Fixture) {
+    let (other, gate) = (f.another().await, Gate::new());
+    let id = f.add("task").await.id;
+    let of_one_slot = worker(&f).name("w").handler("task", gate.handler());
+    let mut runs = Runs::start(of_one_slot);
+    assert_eq!(runs.next().await, started(id, "task", 1));
+    let taken = other.force_unlock(&["w".to_owned()]).await.unwrap();
+    assert_eq!(taken.len(), 1);
+    // No heartbeat comes to tell it.
+    let lost = in_time(&f, &mut runs).await;
+    assert!(matches!(lost, Event::LeaseLost { .. }), "{lost:?}");
+    assert_eq!(in_time(&f, &mut runs).await, started(id, "task", 2));
+    gate.open(1);
+    assert_eq!(ended(in_time(&f, &mut runs).await).0, State::Completed);
+    assert_eq!(state(&f, id).await, (State::Completed, 2));
     runs.stop().await;
 }
 

@@ -177,6 +177,10 @@ impl QueueStore for Faulty {
         self.call("canceled", self.inner.canceled()).await
     }
 
+    async fn lost(&self, leases: &[Lease]) -> Result<Vec<Lease>> {
+        self.call("lost", self.inner.lost(leases)).await
+    }
+
     async fn retry(&self, query: &Query) -> Result<Page<Job>> {
         self.inner.retry(query).await
     }
