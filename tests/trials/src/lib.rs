@@ -2,7 +2,10 @@
 //! same: here is how a trial goes and what must hold, and in an adapter's own tests which store
 //! goes through it and what only that one promises. No trial knows any adapter.
 //!
-//! What somebody would want who writes an adapter elsewhere is in [`kvjob::testkit`].
+//! What is public, for those who write an adapter elsewhere, is in `kvjob::testkit`.
+//!
+//! A trial that needs other processes has them run functions of the adapter's own test program,
+//! which are `#[ignore]`d, because a process must know which store to open: see [`Process`].
 
 #![allow(
     clippy::indexing_slicing,
