@@ -55,8 +55,11 @@ pub fn cluster() -> Vec<Server> {
         .collect();
     let slots = ["0 5461", "5462 10922", "10923 16383"];
     let (first, others) = nodes.split_first().expect("three");
-    for (node, slots) in nodes.iter().zip(slots) {
+    for ((node, slots), epoch) in nodes.iter().zip(slots).zip(1..) {
         assert_eq!(say(node, &format!("CLUSTER ADDSLOTSRANGE {slots}")), "+OK");
+        // Nodes of one epoch agree on others only in time, and meanwhile on who has what.
+        let own = format!("CLUSTER SET-CONFIG-EPOCH {epoch}");
+        assert_eq!(say(node, &own), "+OK");
     }
     for other in others {
         let bus = other.how.arguments.last().expect("its bus");
