@@ -230,6 +230,11 @@ impl LogQuery {
         self
     }
 
+    /// Whether nothing that is asked for follows this line, either.
+    pub(crate) fn is_behind(&self, line: &LogLine) -> bool {
+        self.id.is_some() && self.before.is_some_and(|before| line.at >= before)
+    }
+
     pub(crate) fn matches(&self, line: &LogLine) -> bool {
         (self.levels.is_empty() || self.levels.contains(&line.level))
             && self.after.is_none_or(|after| line.at >= after)
