@@ -22,6 +22,7 @@ on_every_store![
     jobs_that_cannot_be_read_are_left_out_and_the_others_are_cleared,
     lines_that_are_asked_for_are_removed_and_no_others,
     lines_that_wait_to_be_stored_are_removed,
+    lines_that_wait_to_be_stored_are_removed_by_time,
     lines_of_a_job_that_runs_are_removed_and_it_logs_on,
     a_line_that_cannot_be_read_stays_and_the_others_are_removed,
     many_lines_are_removed_in_bounded_pages,
@@ -339,6 +340,15 @@ async fn lines_that_wait_to_be_stored_are_removed(f: Fixture) {
     assert_eq!(messages(&removed), ["0", "1", "2"]);
     f.jobs.expire().await.unwrap();
     assert!(f.space(Space::Log).await.is_empty());
+}
+
+async fn lines_that_wait_to_be_stored_are_removed_by_time(f: Fixture) {
+    let id = f.add("t").await.id;
+    let begin = f.now();
+    f.pass(1);
+    log(&f.jobs, id, Level::Info, "said").await;
+    let removed = remove(&f, &LogQuery::new(id).after(begin), 100).await;
+    assert_eq!(messages(&removed), ["said"]);
 }
 
 async fn lines_of_a_job_that_runs_are_removed_and_it_logs_on(f: Fixture) {

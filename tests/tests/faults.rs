@@ -235,6 +235,71 @@ async fn a_completion_whose_answer_was_lost_is_known_although_its_step_was_clear
     assert!(f.states(id).await.is_empty(), "it was cleared before");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_job_that_lives_again_before_the_commit_keeps_its_history() {
+    let below = Arc::new(Memory::new());
+    let store = Arc::new(Faulty::new(below.clone(), 0));
+    let f = Fixture::on(store.clone(), None).await;
+    let other = KvStore::open(below, f.options()).await.unwrap();
+    let id = f.add("t").await.id;
+    let query = Query::new().id(id);
+    f.jobs.cancel(&query).await.unwrap();
+    // What is to be cleared is planned, and on its way for a long time.
+    store.next_writes([Fault::Late(Duration::from_secs(3600))]);
+    let retry = async {
+        while !store.is_done() {
+            tokio::task::yield_now().await;
+        }
+        other.retry(&query).await.unwrap().items.len()
+    };
+    let steps = HistoryQuery::new(id);
+    let (cleared, retried) = tokio::join!(f.jobs.clear_history(&steps), retry);
+    assert_eq!(retried, 1);
+    assert!(cleared.unwrap().items.is_empty());
+    let states = [State::Created, State::Canceled, State::Ready];
+    assert_eq!(f.states(id).await, states);
+}
+
+#[tokio::test]
+async fn a_long_history_is_cleared_in_few_small_commits() {
+    let store = Arc::new(Faulty::new(Memory::new(), 0));
+    let f = Fixture::on(store.clone(), None).await;
+    let id = f.add("t").await.id;
+    for _ in 0..500 {
+        f.jobs.abandon(&f.claim_one().await.lease).await.unwrap();
+    }
+    f.jobs.cancel(&Query::new().id(id)).await.unwrap();
+    assert!(f.space(Space::History).await.len() > 128);
+    for (limit, most_commits) in [(100, 1), (10_000, 4)] {
+        let before = store.commits().len();
+        let query = HistoryQuery::new(id).limit(limit);
+        let page = f.jobs.clear_history(&query).await.unwrap();
+        assert_eq!(page.items.len(), if limit == 100 { 100 } else { 902 });
+        let commits = store.commits()[before..].to_vec();
+        assert!(commits.len() <= most_commits, "{commits:?}");
+        assert!(commits.iter().all(|changes| *changes <= 65), "{commits:?}");
+    }
+    assert!(f.space(Space::History).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_line_does_not_come_back_when_nobody_knows_whether_its_job_was_removed() {
+    let store = Arc::new(Faulty::new(Memory::new(), 0));
+    let f = Fixture::on(store.clone(), None).await;
+    let id = f.add("t").await.id;
+    let query = Query::new().id(id);
+    f.jobs.cancel(&query).await.unwrap();
+    let line = f
+        .jobs
+        .log(id, Level::Info, "last".to_owned(), BTreeMap::new());
+    line.await.unwrap();
+    store.next_writes([Fault::LostAfter]);
+    assert!(f.jobs.purge(&query).await.is_err());
+    f.jobs.expire().await.unwrap();
+    assert!(f.space(Space::Job).await.is_empty());
+    assert!(f.space(Space::Log).await.is_empty());
+}
+
 #[tokio::test]
 async fn a_batch_of_mixed_operations_is_done_once() {
     in_every_way(async |f, store, way| {
