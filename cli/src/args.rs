@@ -1,6 +1,7 @@
 //! What may be said on the command line.
 
 mod by_hand;
+mod clear;
 pub(crate) mod cron;
 mod jobs;
 mod lanes;
@@ -10,6 +11,7 @@ mod working;
 use clap::{Parser, Subcommand};
 
 pub(crate) use by_hand::{Complete, Fail, Remove, Reschedule, Unlock};
+pub(crate) use clear::{Clear, ClearHistory, ClearLog, Cleared};
 pub(crate) use jobs::{
     ACTIVE, Cancel, Enqueue, FINAL, History, List, Log, Pages, Purge, REVIVABLE, Retry, Show,
     Stats, Wait, Which,
@@ -76,6 +78,7 @@ pub(crate) enum Command {
     Remove(Remove),
     Unlock(Unlock),
     Purge(Purge),
+    Clear(Clear),
     Pause(Pause),
     Resume(Resume),
     Limit(Limit),
@@ -113,6 +116,18 @@ mod tests {
         }
         assert!(Args::try_parse_from(["kvjob", "purge", "--older-than", "7d"]).is_ok());
         assert!(Args::try_parse_from(["kvjob", "purge", "--state", "ready"]).is_err());
+        for (what, kind) in [("history", "--state=failed"), ("log", "--level=debug")] {
+            let is_fine = |args: &[&str]| {
+                let args = [&["kvjob", "clear", what], args].concat();
+                Args::try_parse_from(args).is_ok()
+            };
+            assert!(!is_fine(&[]));
+            assert!(is_fine(&["--all"]) && !is_fine(&["--all", "--older-than", "7d"]));
+            assert!(is_fine(&[kind]) && !is_fine(&["--all", kind]));
+            assert!(is_fine(&["--after", "2026-11-20T08:00:00Z"]));
+            let before = ["--before", "2026-11-20T08:00:00Z"];
+            assert!(is_fine(&before) && !is_fine(&[&before[..], &["--older-than", "7d"]].concat()));
+        }
         for command in ["complete", "fail", "reschedule", "remove", "unlock"] {
             assert!(Args::try_parse_from(["kvjob", command]).is_err());
         }

@@ -168,3 +168,20 @@ fn what_is_looked_at_and_written_out_beside_a_worker_is_all_there() {
     place.ok(&["check"]);
     end(&place, child);
 }
+
+#[test]
+fn histories_and_logs_are_cleared_beside_a_worker() {
+    let place = Place::new();
+    let child = working(&place);
+    let id = later(&place, &[]);
+    place.ok(&["cancel", &id]);
+    let cleared = place.ok(&["clear", "history", "--all"]).out;
+    assert_eq!(cleared, "cleared: 2 steps\n");
+    // What runs keeps its history.
+    let long = place.job("long")["id"].as_str().unwrap().to_owned();
+    assert_eq!(place.kvjob(&["clear", "history", &long]).code, Some(1));
+    assert_eq!(place.ok(&["history", "--json"]).lines().len(), 2);
+    place.ok(&["clear", "log", "--all"]);
+    end(&place, child);
+    assert_eq!(place.job("long")["state"], "completed");
+}

@@ -485,6 +485,9 @@ fn every_command_has_help_with_examples() {
         "retry",
         "cancel",
         "purge",
+        "clear",
+        "clear history",
+        "clear log",
         "copy",
         "dump",
         "restore",
@@ -541,6 +544,7 @@ fn a_look_at_a_store_that_is_not_there_does_not_make_one() {
         &["retry", "--all"],
         &["cancel", "--all"],
         &["purge", "--all"],
+        &["clear", "log", "--all"],
         &["quarantine", "list"],
     ] {
         let answer = place.kvjob(args);

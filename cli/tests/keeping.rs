@@ -1,5 +1,5 @@
-//! What is removed and what is put aside: `kvjob run --keep-...`, `kvjob purge --older-than` and
-//! `kvjob quarantine`.
+//! What is removed and what is put aside: `kvjob run --keep-...`, `kvjob purge --older-than`,
+//! `kvjob clear` and `kvjob quarantine`.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
@@ -61,6 +61,79 @@ fn jobs_are_kept_for_a_time_that_makes_sense() {
         "purged: 3 jobs\n"
     );
     assert_eq!(place.jobs().len(), 1);
+}
+
+#[test]
+fn histories_and_logs_are_cleared_as_they_are_shown_and_the_jobs_stay() {
+    let place = Place::new();
+    let exec = r#"read n; echo "saw $n" >&2; [ "$n" != 1 ]"#;
+    let args = ["run", "-", "--exec", exec, "--max-attempts", "1"];
+    place.fed(&args, &lines(2));
+    let waits = place.ok(&["enqueue", "waits"]).out.trim().to_owned();
+    let jobs = place.jobs();
+    let failed = jobs.iter().find(|job| job["state"] == "failed").unwrap();
+    let failed = failed["id"].as_str().unwrap();
+    let shown = |args: &[&str]| place.ok(&[args, &["--all", "--json"]].concat()).lines();
+
+    let logged = shown(&["log"]);
+    assert!(logged.iter().any(|line| line["job"] == failed));
+    assert_eq!(
+        place.ok(&["clear", "log", "--older-than", "1d"]).out,
+        "cleared: 0 lines\n"
+    );
+    let gone = place.ok(&["clear", "log", failed, "--json"]).lines();
+    let of_failed = |line: &&Value| line["job"] == failed;
+    assert!(gone.iter().eq(logged.iter().filter(of_failed)), "{gone:?}");
+    let count = logged.len() - gone.len();
+    let all = place.ok(&["clear", "log", "--after", "2000-01-01T00:00:00Z"]);
+    assert_eq!(
+        all.out,
+        format!(
+            "cleared: {count} line{}\n",
+            if count == 1 { "" } else { "s" }
+        )
+    );
+    assert!(shown(&["log"]).is_empty());
+
+    let running = shown(&["history", "--state", "running"]);
+    let gone = place.ok(&["clear", "history", "--state", "running", "--json"]);
+    assert_eq!(gone.lines(), running);
+    assert!(
+        place
+            .ok(&["clear", "history", "--older-than", "0s"])
+            .out
+            .starts_with("cleared: ")
+    );
+    let left = shown(&["history"]);
+    assert!(
+        left.iter().all(|step| step["job"] == waits) && left.len() == 1,
+        "{left:?}"
+    );
+    for (before, after) in jobs.iter().zip(&place.jobs()) {
+        for field in ["id", "state", "last_error", "attempts", "ended_at"] {
+            assert_eq!(before[field], after[field]);
+        }
+    }
+
+    // One that lives keeps its history, and one that is not there has none: both are said.
+    let nobody = "0197a2c4-7c1e-7d3a-9b6e-3f2a1c5d8e90";
+    for (args, why) in [
+        (
+            ["history", waits.as_str()],
+            "is ready: only the history of a job that has ended",
+        ),
+        (["history", nobody], "there is no job"),
+        (["log", nobody], "there is no job"),
+    ] {
+        let answer = place.kvjob(&[&["clear"], &args[..]].concat());
+        assert_eq!(answer.code, Some(1), "{answer:?}");
+        assert!(answer.err.contains(why), "{answer:?}");
+    }
+    place.ok(&["clear", "history", failed]);
+    assert_eq!(place.ok(&["check"]).code, Some(0));
+    place.ok(&["retry", failed]);
+    assert_eq!(shown(&["history", failed]).len(), 1);
+    assert_eq!(place.ok(&["check"]).code, Some(0));
 }
 
 /// Puts this in the place of a record of the store, and says what was there.

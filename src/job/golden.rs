@@ -73,6 +73,7 @@ fn sample() -> Header {
         state,
         attempt: 1,
         token: 0x0123_4567_89ab_cdef,
+        cleared: false,
         is_error: reason.is_some(),
         reason: reason.map(Into::into),
         worker: worker.map(Into::into),
@@ -113,6 +114,7 @@ fn sample() -> Header {
         ended_at: None,
         history: Recent {
             next: 3,
+            cleared: 1,
             steps: vec![
                 step(0, State::Created, None, None),
                 step(1, State::Scheduled, Some("exit status 75"), None),

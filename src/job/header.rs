@@ -3,6 +3,7 @@
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::keys::KeySpace;
@@ -109,6 +110,8 @@ pub(crate) enum Arguments {
 pub(crate) struct Recent {
     /// The number of the next step.
     pub(crate) next: u32,
+    /// Steps below this number may be missing: they were cleared.
+    pub(crate) cleared: u32,
     pub(crate) steps: Vec<StoredStep>,
 }
 
@@ -120,6 +123,8 @@ pub(crate) struct StoredStep {
     pub(crate) attempt: u32,
     /// Which plan wrote it (rule 2).
     pub(crate) token: u64,
+    /// It is not told any more; see [`Recent::clear`].
+    pub(crate) cleared: bool,
     /// Whether `reason` is an attempt's error.
     pub(crate) is_error: bool,
     pub(crate) reason: Option<String>,
@@ -160,7 +165,7 @@ impl Header {
     }
 
     pub(crate) fn last_error(&self) -> Option<&str> {
-        let failed = self.history.steps.iter().rev().find(|step| step.is_error);
+        let failed = self.history.last_error();
         failed.and_then(|step| step.reason.as_deref())
     }
 
@@ -287,11 +292,46 @@ impl Arguments {
 }
 
 impl Recent {
+    /// Whether the job may have steps in chunks of their own.
+    pub(crate) fn has_spilled(&self) -> bool {
+        self.next as usize != self.steps.len()
+    }
+
+    fn last_error(&self) -> Option<&StoredStep> {
+        self.steps.iter().rev().find(|step| step.is_error)
+    }
+
     /// What failed before is no longer the job's last error; the reasons stay in the steps.
     pub(crate) fn clear_errors(&mut self) {
         for step in &mut self.steps {
             step.is_error = false;
+            if step.cleared {
+                step.reason = None;
+            }
         }
+    }
+
+    /// Clears those steps of these numbers that are told here, and returns them.
+    ///
+    /// Each leaves its place, which says which commit took the step, for somebody may still want
+    /// to know whether it landed (rule 2), and why the job failed last. That goes when the
+    /// steps spill.
+    pub(crate) fn clear(&mut self, numbers: &BTreeSet<u32>) -> Vec<StoredStep> {
+        let last_error = self.last_error().map(|step| step.number);
+        let mut cleared = Vec::new();
+        for step in &mut self.steps {
+            if step.cleared || !numbers.contains(&step.number) {
+                continue;
+            }
+            cleared.push(step.clone());
+            step.cleared = true;
+            step.worker = None;
+            if Some(step.number) != last_error {
+                step.is_error = false;
+                step.reason = None;
+            }
+        }
+        cleared
     }
 
     /// Takes out what no longer fits beside the latest steps (rule 3). The latest error stays, so
@@ -306,18 +346,13 @@ impl Recent {
         if fits || self.steps.len() <= KEPT_RECENT {
             return Vec::new();
         }
-        let last_error = self
-            .steps
-            .iter()
-            .rev()
-            .find(|step| step.is_error)
-            .map(|step| step.number);
+        let last_error = self.last_error().map(|step| step.number);
         let kept_from = self.steps.len().saturating_sub(KEPT_RECENT);
         let (mut spilled, mut kept) = (Vec::new(), Vec::new());
         for (index, step) in self.steps.drain(..).enumerate() {
             if index >= kept_from || Some(step.number) == last_error {
                 kept.push(step);
-            } else {
+            } else if !step.cleared {
                 spilled.push(step);
             }
         }

@@ -492,6 +492,15 @@ impl KeySpace {
         }
     }
 
+    /// A chunk of a job's history with another record, at the same place.
+    pub(crate) fn same_history(&self, id: JobId, object: &Object, body: &[u8]) -> Result<Object> {
+        let prefix = self.histories(id);
+        let read = self.scheme.read(&prefix, object, Reader::read_u64);
+        let (first, _) = read.map_err(|error| not_ours(&object.key, &error))?;
+        let suffix = Tuple::new().uint(first).finish();
+        Ok(self.scheme.object(prefix, &suffix, body))
+    }
+
     pub(crate) fn logs(&self, id: JobId) -> Key {
         self.of_job(Space::Log, id).finish().into()
     }

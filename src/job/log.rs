@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::JobId;
+use super::header;
+use super::keys::{KeySpace, Space};
+use super::{JobId, LogQuery, Result};
 use crate::clock::Timestamp;
+use crate::kv::Object;
 
 /// How grave a log line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -54,4 +57,46 @@ pub(crate) struct StoredLine {
     pub(crate) level: Level,
     pub(crate) message: String,
     pub(crate) fields: BTreeMap<String, String>,
+}
+
+/// Where a line stands among all.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) job: JobId,
+    pub(crate) at: Timestamp,
+    pub(crate) writer: u64,
+}
+
+/// A line as it is stored. `None` if it cannot be read and is left out, for all jobs are asked for.
+pub(crate) fn read_for(
+    query: &LogQuery,
+    keys: &KeySpace,
+    object: &Object,
+) -> Result<Option<(LogLine, Place)>> {
+    match (read(keys, object), query.id) {
+        (Ok(read), _) => Ok(Some(read)),
+        (Err(error), Some(_)) => Err(error),
+        (Err(error), None) => {
+            tracing::warn!("left out: {error}");
+            Ok(None)
+        }
+    }
+}
+
+fn read(keys: &KeySpace, object: &Object) -> Result<(LogLine, Place)> {
+    let job = keys.owner(Space::Log, &object.key)?;
+    let (at, writer, body) = keys.read_log(job, object)?;
+    let StoredLine {
+        level,
+        message,
+        fields,
+    } = header::decode(&object.key, body)?;
+    let line = LogLine {
+        job,
+        at,
+        level,
+        message,
+        fields,
+    };
+    Ok((line, Place { job, at, writer }))
 }

@@ -202,32 +202,9 @@ impl LogQuery {
         self
     }
 
-    /// Only lines written at or after this time.
-    #[must_use]
-    pub fn after(mut self, time: Timestamp) -> Self {
-        self.after = Some(time);
-        self
-    }
-
-    /// Only lines written before this time.
-    #[must_use]
-    pub fn before(mut self, time: Timestamp) -> Self {
-        self.before = Some(time);
-        self
-    }
-
-    /// At most this many in a page: 1 to [`Query::MAX_LIMIT`].
-    #[must_use]
-    pub fn limit(mut self, limit: usize) -> Self {
-        self.limit = limit.clamp(1, Query::MAX_LIMIT);
-        self
-    }
-
-    /// The page that begins here.
-    #[must_use]
-    pub fn cursor(mut self, cursor: impl Into<Option<Cursor>>) -> Self {
-        self.cursor = cursor.into();
-        self
+    /// Whether nothing that is asked for follows this line, either.
+    pub(crate) fn is_behind(&self, line: &LogLine) -> bool {
+        self.id.is_some() && self.before.is_some_and(|before| line.at >= before)
     }
 
     pub(crate) fn matches(&self, line: &LogLine) -> bool {
@@ -277,37 +254,47 @@ impl HistoryQuery {
         self
     }
 
-    /// Only steps taken at or after this time.
-    #[must_use]
-    pub fn after(mut self, time: Timestamp) -> Self {
-        self.after = Some(time);
-        self
-    }
-
-    /// Only steps taken before this time.
-    #[must_use]
-    pub fn before(mut self, time: Timestamp) -> Self {
-        self.before = Some(time);
-        self
-    }
-
-    /// At most this many in a page: 1 to [`Query::MAX_LIMIT`].
-    #[must_use]
-    pub fn limit(mut self, limit: usize) -> Self {
-        self.limit = limit.clamp(1, Query::MAX_LIMIT);
-        self
-    }
-
-    /// The page that begins here.
-    #[must_use]
-    pub fn cursor(mut self, cursor: impl Into<Option<Cursor>>) -> Self {
-        self.cursor = cursor.into();
-        self
-    }
-
     pub(crate) fn matches(&self, step: &Step) -> bool {
         (self.states.is_empty() || self.states.contains(&step.state))
             && self.after.is_none_or(|after| step.at >= after)
             && self.before.is_none_or(|before| step.at < before)
     }
 }
+
+/// How both are asked for of a time and in pages.
+macro_rules! told_in_pages {
+    ($query:ident, $told:literal) => {
+        impl $query {
+            #[doc = concat!("Only ", $told, " at or after this time.")]
+            #[must_use]
+            pub fn after(mut self, time: Timestamp) -> Self {
+                self.after = Some(time);
+                self
+            }
+
+            #[doc = concat!("Only ", $told, " before this time.")]
+            #[must_use]
+            pub fn before(mut self, time: Timestamp) -> Self {
+                self.before = Some(time);
+                self
+            }
+
+            /// At most this many in a page: 1 to [`Query::MAX_LIMIT`].
+            #[must_use]
+            pub fn limit(mut self, limit: usize) -> Self {
+                self.limit = limit.clamp(1, Query::MAX_LIMIT);
+                self
+            }
+
+            /// The page that begins here.
+            #[must_use]
+            pub fn cursor(mut self, cursor: impl Into<Option<Cursor>>) -> Self {
+                self.cursor = cursor.into();
+                self
+            }
+        }
+    };
+}
+
+told_in_pages!(LogQuery, "lines written");
+told_in_pages!(HistoryQuery, "steps taken");

@@ -255,6 +255,36 @@ pub trait StateStore: Send + Sync {
     /// [`Invalid`](super::Error::Invalid) (`bad-cursor`), or as [`get`](Self::get) for one job.
     async fn lookup_history(&self, query: &HistoryQuery) -> Result<Page<(JobId, Step)>>;
 
+    /// Clears the steps of this query, a page at a time, from the histories of jobs that have
+    /// ended: those of a job that waits or runs stay. Returns the steps it cleared, each once;
+    /// done again, it clears nothing more. A page may be empty although more follow.
+    ///
+    /// All else stays as it is: the job with its last error, and the numbers of the steps that are
+    /// left. A job that is retried goes on counting from there. Of all jobs, those that cannot be
+    /// read are left out and warned of.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// # use std::sync::Arc;
+    /// # use std::time::Duration;
+    /// use kvjob::clock::{Clock, SystemClock};
+    /// use kvjob::job::{HistoryQuery, KvStore, Options, StateStore};
+    /// # let jobs = KvStore::open(Arc::new(kvjob::kv::Memory::new()), Options::default()).await?;
+    /// let a_month_ago = SystemClock.now().before(Duration::from_secs(30 * 24 * 60 * 60));
+    /// let mut query = HistoryQuery::of_all_jobs().before(a_month_ago);
+    /// loop {
+    ///     let page = jobs.clear_history(&query).await?;
+    ///     println!("cleared {} steps", page.items.len());
+    ///     let Some(next) = page.next else { break };
+    ///     query = query.cursor(next);
+    /// }
+    /// # Ok::<(), kvjob::job::Error>(()) }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// As [`lookup_history`](Self::lookup_history); some steps may have been cleared.
+    async fn clear_history(&self, query: &HistoryQuery) -> Result<Page<(JobId, Step)>>;
+
     /// How many jobs are in which state, by task: counted one by one, a page at a time.
     ///
     /// # Errors
@@ -366,6 +396,17 @@ pub trait LogStore: Send + Sync {
     /// # Errors
     /// What the store says.
     async fn logs(&self, query: &LogQuery) -> Result<Page<LogLine>>;
+
+    /// Removes the lines of this query, a page at a time, whatever their jobs do meanwhile; also
+    /// those that were logged before and wait to be stored, but not those that wait in other
+    /// processes. Returns the lines it removed; done again, it removes nothing more. Where two
+    /// processes remove the same line at the same time, both may return it. Pages are as those of
+    /// [`logs`](Self::logs).
+    ///
+    /// # Errors
+    /// [`Invalid`](super::Error::Invalid) (`bad-cursor`), or as [`logs`](Self::logs); some lines
+    /// may have been removed.
+    async fn clear_logs(&self, query: &LogQuery) -> Result<Page<LogLine>>;
 }
 
 /// How jobs ended, for those who wait for it.

@@ -29,6 +29,7 @@ pub(crate) fn step(cx: &Context<'_>, header: &mut Header, state: State, why: Why
         state,
         attempt: header.attempts,
         token: cx.token,
+        cleared: false,
         is_error,
         reason,
         worker,

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kvjob::job::{
-    Backoff, Claim, Failure, JobId, KvStore, Level, LogQuery, LogStore as _, NewJob, Options,
-    Payload, Query, QueueStore as _, Selector, State, StateStore as _,
+    Backoff, Claim, Failure, HistoryQuery, JobId, KvStore, Level, LogQuery, LogStore as _, NewJob,
+    Options, Payload, Query, QueueStore as _, Selector, State, StateStore as _,
 };
 use kvjob::kv::wrap::{Fault, Faulty};
 use kvjob::kv::{Memory, Store as _};
@@ -177,6 +177,127 @@ async fn log_lines_survive_what_their_commit_meets() {
         assert_eq!(lines.len(), 3, "{way:?}");
     })
     .await;
+}
+
+#[tokio::test]
+async fn steps_and_lines_are_cleared_once_and_told() {
+    in_every_way(async |f, store, way| {
+        let id = f.add("t").await.id;
+        for number in 0..3 {
+            let line = f
+                .jobs
+                .log(id, Level::Info, number.to_string(), BTreeMap::new());
+            line.await.unwrap();
+        }
+        f.jobs.complete(&f.claim_one().await.lease).await.unwrap();
+        store.next_writes(way.iter().copied());
+        let query = HistoryQuery::new(id);
+        let steps = f.jobs.clear_history(&query).await.unwrap().items;
+        assert_eq!(steps.len(), 3, "{way:?}");
+        assert!(f.states(id).await.is_empty(), "{way:?}");
+        store.next_writes(way.iter().copied());
+        let query = LogQuery::new(id);
+        let lines = f.jobs.clear_logs(&query).await.unwrap().items;
+        assert_eq!(lines.len(), 3, "{way:?}");
+        assert!(f.space(Space::Log).await.is_empty(), "{way:?}");
+    })
+    .await;
+}
+
+/// Whoever clears a history does not take away what tells another that its commit landed.
+#[tokio::test]
+async fn a_completion_whose_answer_was_lost_is_known_although_its_step_was_cleared() {
+    let below = Arc::new(Memory::new());
+    let store = Arc::new(Faulty::new(below.clone(), 0));
+    let f = Fixture::on(store.clone(), None).await;
+    let other = KvStore::open(below, f.options()).await.unwrap();
+    let id = f.add("t").await.id;
+    let claimed = f.claim_one().await;
+    // It lands, and is then tried again, after a pause that is long enough.
+    store.next_writes([Fault::LostAfter, Fault::Transient]);
+    let clear = async {
+        f.clock.wait_for_sleepers(1).await;
+        let cleared = other.clear_history(&HistoryQuery::new(id)).await;
+        assert_eq!(cleared.unwrap().items.len(), 3);
+        loop {
+            f.clock.advance(Duration::from_millis(1));
+            tokio::task::yield_now().await;
+        }
+    };
+    let done = async {
+        tokio::select! {
+            done = f.jobs.complete(&claimed.lease) => done,
+            () = clear => unreachable!(),
+        }
+    };
+    within(done).await.unwrap();
+    assert!(store.is_done());
+    assert!(f.states(id).await.is_empty(), "it was cleared before");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_lives_again_before_the_commit_keeps_its_history() {
+    let below = Arc::new(Memory::new());
+    let store = Arc::new(Faulty::new(below.clone(), 0));
+    let f = Fixture::on(store.clone(), None).await;
+    let other = KvStore::open(below, f.options()).await.unwrap();
+    let id = f.add("t").await.id;
+    let query = Query::new().id(id);
+    f.jobs.cancel(&query).await.unwrap();
+    // What is to be cleared is planned, and on its way for a long time.
+    store.next_writes([Fault::Late(Duration::from_secs(3600))]);
+    let retry = async {
+        while !store.is_done() {
+            tokio::task::yield_now().await;
+        }
+        other.retry(&query).await.unwrap().items.len()
+    };
+    let steps = HistoryQuery::new(id);
+    let (cleared, retried) = tokio::join!(f.jobs.clear_history(&steps), retry);
+    assert_eq!(retried, 1);
+    assert!(cleared.unwrap().items.is_empty());
+    let states = [State::Created, State::Canceled, State::Ready];
+    assert_eq!(f.states(id).await, states);
+}
+
+#[tokio::test]
+async fn a_long_history_is_cleared_in_few_small_commits() {
+    let store = Arc::new(Faulty::new(Memory::new(), 0));
+    let f = Fixture::on(store.clone(), None).await;
+    let id = f.add("t").await.id;
+    for _ in 0..500 {
+        f.jobs.abandon(&f.claim_one().await.lease).await.unwrap();
+    }
+    f.jobs.cancel(&Query::new().id(id)).await.unwrap();
+    assert!(f.space(Space::History).await.len() > 128);
+    for (limit, most_commits) in [(100, 1), (10_000, 4)] {
+        let before = store.commits().len();
+        let query = HistoryQuery::new(id).limit(limit);
+        let page = f.jobs.clear_history(&query).await.unwrap();
+        assert_eq!(page.items.len(), if limit == 100 { 100 } else { 902 });
+        let commits = store.commits()[before..].to_vec();
+        assert!(commits.len() <= most_commits, "{commits:?}");
+        assert!(commits.iter().all(|changes| *changes <= 65), "{commits:?}");
+    }
+    assert!(f.space(Space::History).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_line_does_not_come_back_when_nobody_knows_whether_its_job_was_removed() {
+    let store = Arc::new(Faulty::new(Memory::new(), 0));
+    let f = Fixture::on(store.clone(), None).await;
+    let id = f.add("t").await.id;
+    let query = Query::new().id(id);
+    f.jobs.cancel(&query).await.unwrap();
+    let line = f
+        .jobs
+        .log(id, Level::Info, "last".to_owned(), BTreeMap::new());
+    line.await.unwrap();
+    store.next_writes([Fault::LostAfter]);
+    assert!(f.jobs.purge(&query).await.is_err());
+    f.jobs.expire().await.unwrap();
+    assert!(f.space(Space::Job).await.is_empty());
+    assert!(f.space(Space::Log).await.is_empty());
 }
 
 #[tokio::test]

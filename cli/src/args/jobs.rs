@@ -260,7 +260,8 @@ Examples:
 
 With --json each job that was removed is a line of its own: {\"id\"}.
 
-A purged job is forgotten: `kvjob run` would run its line again.")]
+A purged job is forgotten: `kvjob run` would run its line again. `kvjob clear` clears histories and
+logs alone.")]
 pub(crate) struct Purge {
     #[command(flatten)]
     pub(crate) which: Which,
@@ -300,7 +301,7 @@ impl Which {
 }
 
 /// What a step may lead to.
-const STEPS: [State; 10] = [
+pub(super) const STEPS: [State; 10] = [
     State::Created,
     State::Scheduled,
     State::Ready,
@@ -340,7 +341,7 @@ pub(super) fn key_modes() -> impl TypedValueParser<Value = KeyMode> {
 }
 
 /// Reads a level.
-fn levels() -> impl TypedValueParser<Value = Level> {
+pub(super) fn levels() -> impl TypedValueParser<Value = Level> {
     PossibleValuesParser::new(["debug", "info", "warn", "error"]).try_map(|name: String| {
         let all = [Level::Debug, Level::Info, Level::Warn, Level::Error];
         let found = all.into_iter().find(|level| level.to_string() == name);
@@ -349,7 +350,7 @@ fn levels() -> impl TypedValueParser<Value = Level> {
 }
 
 /// Reads one of these states.
-fn states(known: &'static [State]) -> impl TypedValueParser<Value = State> {
+pub(super) fn states(known: &'static [State]) -> impl TypedValueParser<Value = State> {
     let names = known.iter().map(|state| {
         let name = PossibleValue::new(state.as_str());
         match state {

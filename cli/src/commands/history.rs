@@ -14,10 +14,10 @@ use crate::store::{Missing, Opened};
 
 /// A step, in JSON.
 #[derive(Serialize)]
-struct JobStep<'a> {
-    job: JobId,
+pub(super) struct JobStep<'a> {
+    pub(super) job: JobId,
     #[serde(flatten)]
-    step: &'a Step,
+    pub(super) step: &'a Step,
 }
 
 pub(super) async fn run(global: &Global, args: History) -> Result<ExitCode> {

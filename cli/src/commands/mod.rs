@@ -5,6 +5,7 @@ mod bulk;
 mod by_hand;
 mod cancel;
 mod check;
+mod clear;
 mod copy;
 mod cron;
 mod dump;
@@ -83,6 +84,7 @@ pub(crate) fn dispatch(args: Args) -> Result<ExitCode> {
             Command::Lanes(args) => lanes::list(&global, &args).await,
             Command::Queues(args) => queues::run(&global, &args).await,
             Command::Purge(args) => purge::run(&global, &args).await,
+            Command::Clear(args) => clear::run(&global, &args).await,
             Command::Quarantine(args) => quarantine::run(&global, &args.action).await,
             Command::Check(args) => check::run(&global, &args).await,
             Command::Copy(args) => copy::run(&global, &args).await,

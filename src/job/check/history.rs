@@ -1,5 +1,5 @@
 //! What must hold for a job's steps: each is told once, or more often in the same words, and none
-//! is missing from the first to the last.
+//! is missing from the first to the last, but of those that were cleared.
 
 use std::collections::BTreeMap;
 
@@ -83,7 +83,7 @@ pub(super) fn history(
             fix: Fix::CountFrom(counted),
         });
     }
-    let gaps = gaps(&told, header.history.next);
+    let gaps = gaps(&told, header.history.cleared, header.history.next);
     if !gaps.is_empty() {
         problems.push(gap(rules, id, header, gaps));
     }
@@ -96,10 +96,10 @@ fn rechunked(rules: &Rules<'_>, id: JobId, first: u32, steps: &[StoredStep]) -> 
     Ok(rules.keys.history(id, first, &chunk).value.to_vec())
 }
 
-/// The runs of numbers below `next` that nobody tells of: first and last.
-fn gaps(told: &BTreeMap<u32, StoredStep>, next: u32) -> Vec<(u32, u32)> {
+/// The runs of numbers from `from` on and below `next` that nobody tells of: first and last.
+fn gaps(told: &BTreeMap<u32, StoredStep>, from: u32, next: u32) -> Vec<(u32, u32)> {
     let mut gaps = Vec::new();
-    let mut expected = 0;
+    let mut expected = from;
     for number in told.keys().copied().chain([next]) {
         if number > expected && expected < next {
             gaps.push((expected, number.min(next) - 1));
@@ -145,6 +145,7 @@ pub(super) fn notes(header: &Header, first: u32, last: u32) -> Vec<StoredStep> {
             state: near.map_or(super::super::State::Created, |step| step.state),
             attempt: near.map_or(0, |step| step.attempt),
             token: 0,
+            cleared: false,
             is_error: false,
             reason: Some("lost: a check found nothing here".to_owned()),
             worker: None,
@@ -163,6 +164,7 @@ mod tests {
             state: super::super::super::State::Created,
             attempt: 0,
             token: 0,
+            cleared: false,
             is_error: false,
             reason: None,
             worker: None,
@@ -172,13 +174,16 @@ mod tests {
 
     #[test]
     fn gaps_are_found_wherever_they_are() {
-        assert!(gaps(&told(&[0, 1, 2]), 3).is_empty());
-        assert!(gaps(&told(&[]), 0).is_empty());
-        assert_eq!(gaps(&told(&[]), 3), [(0, 2)]);
-        assert_eq!(gaps(&told(&[2, 3]), 4), [(0, 1)]);
-        assert_eq!(gaps(&told(&[0, 3, 5]), 8), [(1, 2), (4, 4), (6, 7)]);
-        assert!(gaps(&told(&[0, 1, 5]), 2).is_empty());
-        assert_eq!(gaps(&told(&[9]), 3), [(0, 2)]);
-        assert_eq!(gaps(&told(&[0]), u32::MAX), [(1, u32::MAX - 1)]);
+        assert!(gaps(&told(&[0, 1, 2]), 0, 3).is_empty());
+        assert!(gaps(&told(&[]), 0, 0).is_empty());
+        assert_eq!(gaps(&told(&[]), 0, 3), [(0, 2)]);
+        assert_eq!(gaps(&told(&[2, 3]), 0, 4), [(0, 1)]);
+        assert_eq!(gaps(&told(&[0, 3, 5]), 0, 8), [(1, 2), (4, 4), (6, 7)]);
+        assert!(gaps(&told(&[0, 1, 5]), 0, 2).is_empty());
+        assert_eq!(gaps(&told(&[9]), 0, 3), [(0, 2)]);
+        assert_eq!(gaps(&told(&[0]), 0, u32::MAX), [(1, u32::MAX - 1)]);
+        assert!(gaps(&told(&[2]), 3, 3).is_empty());
+        assert!(gaps(&told(&[]), 9, 3).is_empty());
+        assert_eq!(gaps(&told(&[1, 3, 5]), 3, 6), [(4, 4)]);
     }
 }

@@ -1,9 +1,12 @@
-//! Reading histories: of one job, and across jobs.
+//! Reading and clearing histories: of one job, and across jobs.
+
+use std::collections::BTreeSet;
 
 use super::KvStore;
 use super::state::bad_cursor;
 use crate::encoding::tuple::{DecodeError, Reader, Tuple};
 use crate::job::header::{self, Header, Phase, StoredStep};
+use crate::job::ops::clear_history::ClearHistory;
 use crate::job::{Cursor, Error, HistoryQuery, JobId, Page, Result, Step};
 use crate::kv::{self, ErrorKind, Object, Scan};
 
@@ -13,19 +16,33 @@ const PAGE: usize = 256;
 /// asked for.
 const MOST_LOOKED_AT: usize = 10_000;
 
+/// Whose steps are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Of {
+    All,
+    /// Of jobs that have ended.
+    Ended,
+}
+
 impl KvStore {
     /// The steps of a job, oldest first.
-    pub(super) async fn steps_of(&self, id: JobId) -> Result<Vec<Step>> {
+    pub(super) async fn steps_of(&self, id: JobId, of: Of) -> Result<Vec<Step>> {
         let key = self.0.keys.job(id);
         match self.0.store.get(&key).await? {
-            Some(object) => self.whole(id, Header::decode(&key, &object.value)?).await,
+            Some(object) => {
+                let header = Header::decode(&key, &object.value)?;
+                self.whole(id, header, of).await
+            }
             None => Ok(Vec::new()),
         }
     }
 
     /// The steps in a header that was read, and those in chunks.
-    async fn whole(&self, id: JobId, header: Header) -> Result<Vec<Step>> {
-        let has_spilled = header.history.next as usize != header.history.steps.len();
+    async fn whole(&self, id: JobId, header: Header, of: Of) -> Result<Vec<Step>> {
+        if of == Of::Ended && !header.state(self.clock().now()).is_final() {
+            return Ok(Vec::new());
+        }
+        let has_spilled = header.history.has_spilled();
         let mut steps = header.history.steps;
         // The header was first, then come the chunks: what spills in between is then seen twice,
         // not missed (rule 3).
@@ -41,11 +58,43 @@ impl KvStore {
         }
         steps.sort_by_key(|step| step.number);
         steps.dedup_by_key(|step| step.number);
-        Ok(steps.iter().map(StoredStep::to_step).collect())
+        let told = steps.iter().filter(|step| !step.cleared);
+        Ok(told.map(StoredStep::to_step).collect())
+    }
+
+    /// Clears steps of jobs that have ended, a page at a time.
+    pub(super) async fn clear_steps(&self, query: &HistoryQuery) -> Result<Page<(JobId, Step)>> {
+        let page = self.find_steps(query, Of::Ended).await?;
+        let mut left: Vec<ClearHistory> = Vec::new();
+        for (id, step) in page.items {
+            match left.last_mut() {
+                Some(job) if job.id == id => drop(job.steps.insert(step.number)),
+                _ => left.push(ClearHistory {
+                    id,
+                    steps: BTreeSet::from([step.number]),
+                }),
+            }
+        }
+        let mut cleared = Vec::new();
+        while !left.is_empty() {
+            let done = self.run_all(left.clone()).await?;
+            let mut done = done.into_iter();
+            left.retain(|job| {
+                let done = done.next().unwrap_or_default();
+                cleared.extend(done.steps.into_iter().map(|step| (job.id, step)));
+                done.more
+            });
+        }
+        cleared.sort_unstable_by_key(|(id, step)| (*id, step.number));
+        Ok(Page::new(cleared, page.next))
     }
 
     /// Steps of one job or of all, a page at a time.
-    pub(super) async fn find_steps(&self, query: &HistoryQuery) -> Result<Page<(JobId, Step)>> {
+    pub(super) async fn find_steps(
+        &self,
+        query: &HistoryQuery,
+        of: Of,
+    ) -> Result<Page<(JobId, Step)>> {
         let from = query.cursor.as_ref().map(read_cursor).transpose()?;
         let mut answer = Answer {
             query,
@@ -54,12 +103,12 @@ impl KvStore {
             looked_at: 0,
         };
         if let Some(id) = query.id {
-            if let (Some(cursor), Some((of, _))) = (&query.cursor, from)
-                && of != id
+            if let (Some(cursor), Some((job, _))) = (&query.cursor, from)
+                && job != id
             {
                 return Err(bad_cursor(cursor));
             }
-            let next = answer.take(id, self.steps_of(id).await?);
+            let next = answer.take(id, self.steps_of(id, of).await?);
             return Ok(Page::new(answer.steps, next));
         }
         let mut scan = Scan::prefix(self.0.keys.jobs()).limit(PAGE);
@@ -70,7 +119,7 @@ impl KvStore {
         loop {
             let page = self.0.store.scan(scan.clone()).await?;
             for object in &page.objects {
-                let Some((id, steps)) = self.of_object(object).await? else {
+                let Some((id, steps)) = self.of_object(object, of).await? else {
                     continue;
                 };
                 if let Some(next) = answer.take(id, steps) {
@@ -85,7 +134,7 @@ impl KvStore {
     }
 
     /// A job's steps, its header read before; `None` if it cannot be read, or is being removed.
-    async fn of_object(&self, object: &Object) -> Result<Option<(JobId, Vec<Step>)>> {
+    async fn of_object(&self, object: &Object, of: Of) -> Result<Option<(JobId, Vec<Step>)>> {
         let unreadable = |error: Error| match error {
             Error::Store(error)
                 if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::TooNew) =>
@@ -99,7 +148,7 @@ impl KvStore {
         let read = read.and_then(|id| Ok((id, Header::decode(&object.key, &object.value)?)));
         match read {
             Ok((_, header)) if header.phase == Phase::Deleting => Ok(None),
-            Ok((id, header)) => match self.whole(id, header).await {
+            Ok((id, header)) => match self.whole(id, header, of).await {
                 Ok(steps) => Ok(Some((id, steps))),
                 Err(error) => unreadable(error),
             },

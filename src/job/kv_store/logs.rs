@@ -10,15 +10,18 @@ use crate::clock::Timestamp;
 use crate::encoding::tuple::{DecodeError, Reader, Tuple};
 use crate::job::header;
 use crate::job::keys::Space;
-use crate::job::log::StoredLine;
+use crate::job::log::{self, Place, StoredLine};
+use crate::job::ops::clear_logs::ClearLogs;
 use crate::job::ops::settle::Settle;
 use crate::job::{Cursor, Error, JobId, Level, LogLine, LogQuery, LogStore, Page, Result};
-use crate::kv::{Object, Scan};
+use crate::kv::Scan;
 
 /// The largest log line, message and fields together.
 const MAX_LINE: usize = 256 << 10;
 /// The most lines one page of answers looks at.
 const MOST_LOOKED_AT: usize = 10_000;
+/// Lines that one commit looks at, and may remove.
+const CLEARED_AT_ONCE: usize = 128;
 
 #[async_trait]
 impl LogStore for KvStore {
@@ -57,40 +60,24 @@ impl LogStore for KvStore {
             Err(error) => return Err(error),
         }
         let keys = &self.0.keys;
-        let prefix = match query.id {
-            Some(id) => keys.logs(id),
-            None => keys.prefix(Space::Log),
-        };
-        let mut scan = Scan::prefix(prefix);
-        if let Some(cursor) = &query.cursor {
-            let (id, at, writer) = read_cursor(cursor, query.id)?;
-            scan = scan.after(keys.log_after(id, at, Some(writer)));
-        } else if let (Some(id), Some(after)) = (query.id, query.after) {
-            scan = scan.after(keys.log_after(id, after, None));
-        }
+        let mut scan = self.lines(query)?;
         let (mut lines, mut looked_at) = (Vec::new(), 0);
         loop {
             let page = self.0.store.scan(scan.clone()).await?;
             for (index, object) in page.objects.iter().enumerate() {
-                let (line, writer) = match (self.line(object), query.id) {
-                    (Ok(read), _) => read,
-                    (Err(error), Some(_)) => return Err(error),
-                    (Err(error), None) => {
-                        tracing::warn!("left out: {error}");
-                        continue;
-                    }
+                let Some((line, place)) = log::read_for(query, keys, object)? else {
+                    continue;
                 };
-                if query.id.is_some() && query.before.is_some_and(|before| line.at >= before) {
+                if query.is_behind(&line) {
                     return Ok(Page::new(lines, None));
                 }
-                let (id, at) = (line.job, line.at);
                 if query.matches(&line) {
                     lines.push(line);
                 }
                 looked_at += 1;
                 if lines.len() >= query.limit || looked_at >= MOST_LOOKED_AT {
                     let more = index + 1 < page.objects.len() || page.next.is_some();
-                    let next = more.then(|| write_cursor(id, at, writer));
+                    let next = more.then(|| write_cursor(place));
                     return Ok(Page::new(lines, next));
                 }
             }
@@ -100,50 +87,74 @@ impl LogStore for KvStore {
             }
         }
     }
+
+    async fn clear_logs(&self, query: &LogQuery) -> Result<Page<LogLine>> {
+        let mut scan = self.lines(query)?.limit(CLEARED_AT_ONCE);
+        let (mut lines, mut looked_at, mut last) = (Vec::new(), 0, None);
+        loop {
+            let part = self.run(ClearLogs {
+                query: query.clone(),
+                scan: scan.clone(),
+                most: query.limit.saturating_sub(lines.len()),
+            });
+            let part = part.await?;
+            lines.extend(part.lines);
+            looked_at += part.looked_at;
+            last = part.last.or(last);
+            if !part.more {
+                return Ok(Page::new(lines, None));
+            }
+            if let Some(last) = last
+                && (lines.len() >= query.limit || looked_at >= MOST_LOOKED_AT)
+            {
+                return Ok(Page::new(lines, Some(write_cursor(last))));
+            }
+            scan = scan.after(part.read_to);
+        }
+    }
 }
 
 impl KvStore {
-    /// A line as it is stored, and its writer.
-    fn line(&self, object: &Object) -> Result<(LogLine, u64)> {
-        let job = self.0.keys.owner(Space::Log, &object.key)?;
-        let (at, writer, body) = self.0.keys.read_log(job, object)?;
-        let StoredLine {
-            level,
-            message,
-            fields,
-        } = header::decode(&object.key, body)?;
-        let line = LogLine {
-            job,
-            at,
-            level,
-            message,
-            fields,
-        };
-        Ok((line, writer))
+    /// What is read of the logs for a query.
+    fn lines(&self, query: &LogQuery) -> Result<Scan> {
+        let keys = &self.0.keys;
+        let scan = Scan::prefix(match query.id {
+            Some(id) => keys.logs(id),
+            None => keys.prefix(Space::Log),
+        });
+        Ok(if let Some(cursor) = &query.cursor {
+            let Place { job, at, writer } = read_cursor(cursor, query.id)?;
+            scan.after(keys.log_after(job, at, Some(writer)))
+        } else if let (Some(id), Some(after)) = (query.id, query.after) {
+            scan.after(keys.log_after(id, after, None))
+        } else {
+            scan
+        })
     }
 }
 
 /// The cursor behind a line: the job, and the line's time and writer.
-fn write_cursor(id: JobId, at: Timestamp, writer: u64) -> Cursor {
-    let line = Tuple::new().uuid(id.as_bytes()).int(at.as_micros());
+fn write_cursor(behind: Place) -> Cursor {
+    let Place { job, at, writer } = behind;
+    let line = Tuple::new().uuid(job.as_bytes()).int(at.as_micros());
     Cursor::from_bytes(&line.uint(writer).finish())
 }
 
 /// Reads one, of this job if of one.
-fn read_cursor(cursor: &Cursor, id: Option<JobId>) -> Result<(JobId, Timestamp, u64)> {
+fn read_cursor(cursor: &Cursor, id: Option<JobId>) -> Result<Place> {
     let bytes = cursor.to_bytes().unwrap_or_default();
     let mut reader = Reader::new(&bytes);
     let read = (|| {
-        let line = (
-            JobId::from_bytes(reader.read_uuid()?),
-            Timestamp::from_micros(reader.read_i64()?),
-            reader.read_u64()?,
-        );
+        let place = Place {
+            job: JobId::from_bytes(reader.read_uuid()?),
+            at: Timestamp::from_micros(reader.read_i64()?),
+            writer: reader.read_u64()?,
+        };
         reader.finish()?;
-        Ok::<_, DecodeError>(line)
+        Ok::<_, DecodeError>(place)
     })();
     match read {
-        Ok(line) if id.is_none_or(|id| id == line.0) => Ok(line),
+        Ok(place) if id.is_none_or(|id| id == place.job) => Ok(place),
         _ => Err(Error::invalid(
             "bad-cursor",
             format!("{cursor} is no cursor of this log"),

@@ -7,7 +7,7 @@
 //! | `request` | what callers send to it, and how they are answered |
 //! | `queue`, `state`, `logs`, `cron` | the traits of a job store, one file each |
 //! | `by_hand` | changing jobs by hand, by id, key or worker |
-//! | `history` | reading histories, of one job and across jobs |
+//! | `history` | reading and clearing histories, of one job and across jobs |
 //! | `wait` | how jobs ended, for those who wait for it |
 //! | `lanes` | what is set for lanes, and how they stand |
 //! | `queues` | serial queues: their limits, and how they stand |

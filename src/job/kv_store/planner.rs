@@ -211,7 +211,13 @@ impl Planner {
                     ErrorKind::Conflict | ErrorKind::Transient if !last_try => {
                         self.pause(tries).await;
                     }
-                    _ => return refuse(group, waiting, &Error::Store(error)),
+                    _ => {
+                        if error.maybe_applied() {
+                            // What the commit may have removed again does not come back.
+                            group.lines.retain(|line| !plan.removes(&line.key));
+                        }
+                        return refuse(group, waiting, &Error::Store(error));
+                    }
                 },
             }
         }

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::KvStore;
+use super::history::Of;
 use crate::clock::Timestamp;
 use crate::job::header::{self, Header};
 use crate::job::keys::LATE;
@@ -282,11 +283,15 @@ impl StateStore for KvStore {
     }
 
     async fn history(&self, id: JobId) -> Result<Vec<Step>> {
-        self.steps_of(id).await
+        self.steps_of(id, Of::All).await
     }
 
     async fn lookup_history(&self, query: &HistoryQuery) -> Result<Page<(JobId, Step)>> {
-        self.find_steps(query).await
+        self.find_steps(query, Of::All).await
+    }
+
+    async fn clear_history(&self, query: &HistoryQuery) -> Result<Page<(JobId, Step)>> {
+        self.clear_steps(query).await
     }
 
     async fn stats(&self) -> Result<Stats> {

@@ -98,7 +98,7 @@ pub(in crate::job) async fn remove(
     for (id, header) in &jobs {
         let some = |prefix| Scan::prefix(prefix).limit(room).keys_only();
         scans.push(some(cx.keys.logs(*id)));
-        if has_spilled(header) {
+        if header.history.has_spilled() {
             scans.push(some(cx.keys.histories(*id)));
         }
     }
@@ -108,7 +108,10 @@ pub(in crate::job) async fn remove(
     for (id, mut header) in jobs {
         let mut satellites = Vec::new();
         let mut whole = true;
-        for (objects, all) in found.by_ref().take(1 + usize::from(has_spilled(&header))) {
+        for (objects, all) in found
+            .by_ref()
+            .take(1 + usize::from(header.history.has_spilled()))
+        {
             satellites.extend(objects);
             whole &= all;
         }
@@ -161,9 +164,4 @@ async fn begin(cx: &Context<'_>, view: &mut View<'_>, id: JobId, header: &Header
     }
     transition::forget_end(cx, view, id, header);
     unique::free(cx, view, id, header).await
-}
-
-/// Whether the job may have steps in chunks of their own.
-fn has_spilled(header: &Header) -> bool {
-    header.history.next as usize != header.history.steps.len()
 }

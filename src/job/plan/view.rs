@@ -540,6 +540,12 @@ pub(in crate::job) struct Plan {
 }
 
 impl Plan {
+    /// Whether nothing is left under this key that the plan knows of.
+    pub(in crate::job) fn removes(&self, key: &Key) -> bool {
+        let removed = |change: &Change| change.key == *key && change.after.is_none();
+        self.changes.iter().any(removed)
+    }
+
     /// Whether the change at this index is one of this operation's.
     pub(in crate::job) fn is_of(&self, index: usize, operation: usize) -> bool {
         self.by

@@ -50,6 +50,7 @@ async fn run(one: usize, other: usize, ops: &[Op], then: &[Op]) -> Verdict {
     let mut copy = Side::new(there);
     copy.ids.clone_from(&source.ids);
     copy.leases.clone_from(&source.leases);
+    copy.cleared = source.cleared;
     copy.f.clock.advance(source.f.now().since(copy.f.now()));
     source.f.reopen().await;
     copy.f.reopen().await;

@@ -61,6 +61,11 @@ pub enum Op {
     History(usize),
     Log(usize, String),
     Logs(usize, usize),
+    /// A page of so many steps, of one job or of all, into some states.
+    ClearHistory(Option<usize>, Vec<u8>, usize),
+    /// Lines of one job or of all, from so many milliseconds ago on or before then, in pages of so
+    /// many.
+    ClearLogs(Option<usize>, Result<u64, u64>, usize),
     Stats,
     /// Garbage in the place of a job's header.
     Spoil(usize),
@@ -172,6 +177,10 @@ pub fn op() -> impl Strategy<Value = Op> {
         1 => one().prop_map(Op::History),
         2 => (one(), "[a-z]{0,9}").prop_map(|(job, line)| Op::Log(job, line)),
         1 => (one(), 1..5usize).prop_map(|(job, limit)| Op::Logs(job, limit)),
+        2 => (option::of(one()), vec(0..9u8, 0..3), 1..9usize)
+            .prop_map(|(job, states, limit)| Op::ClearHistory(job, states, limit)),
+        1 => (option::of(one()), prop::result::maybe_err(0..20_000u64, 0..20_000u64), 1..5usize)
+            .prop_map(|(job, when, limit)| Op::ClearLogs(job, when, limit)),
         1 => Just(Op::Stats),
         1 => one().prop_map(Op::Spoil),
         1 => (1..3usize).prop_map(Op::Quarantine),
@@ -192,6 +201,9 @@ pub fn undivided() -> impl Strategy<Value = Op> {
         Op::CompleteByHand(jobs) => Op::CompleteByHand(first(jobs)),
         Op::FailByHand(jobs, long) => Op::FailByHand(first(jobs), long),
         Op::Reschedule(jobs, to) => Op::Reschedule(first(jobs), to),
+        // A commit clears one chunk of a bag. Lines may be missing.
+        Op::ClearHistory(job, ..) => Op::ClearHistory(Some(job.unwrap_or(0)), Vec::new(), 1),
+        Op::ClearLogs(..) => Op::Canceled,
         Op::Spoil(_) | Op::Release(..) | Op::RemoveAside(_) => Op::Expire,
         other => other,
     })

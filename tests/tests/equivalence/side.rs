@@ -6,18 +6,22 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use kvjob::job::{
-    Backoff, Claim, Cursor, Error, Failure, JobId, KeyMode, Lease, Level, LogLine, LogStore as _,
-    NewJob, Page, Query, QueueStore as _, Reschedule, Retry, Selector, State, StateStore as _,
+    Backoff, Claim, Cursor, Error, Failure, HistoryQuery, JobId, KeyMode, Lease, Level, LogLine,
+    LogQuery, LogStore as _, NewJob, Page, Query, QueueStore as _, Reschedule, Retry, Selector,
+    State, StateStore as _,
 };
 use kvjob::kv::{self, Key};
 use kvjob_tests::{Fixture, Space};
 
 use crate::operations::{Op, Wish};
+use crate::summary::by_milliseconds;
 
 pub struct Side {
     pub f: Fixture,
     pub ids: Vec<JobId>,
     pub leases: Vec<Lease>,
+    /// Whether steps were cleared, so that histories may have gaps.
+    pub cleared: bool,
 }
 
 /// What came of an operation.
@@ -35,6 +39,7 @@ impl Side {
             f,
             ids: Vec::new(),
             leases: Vec::new(),
+            cleared: false,
         }
     }
 
@@ -194,6 +199,10 @@ impl Side {
             | Op::Heartbeat(..)
             | Op::Expire => self.end(op).await,
             Op::Release(..) | Op::RemoveAside(_) => self.tidy(op).await,
+            Op::ClearHistory(..) | Op::ClearLogs(..) => {
+                self.cleared |= matches!(op, Op::ClearHistory(..));
+                self.clear(op).await
+            }
             Op::Cancel(..) | Op::Retry(..) | Op::Purge(_) | Op::DequeueNext | Op::Dequeue(_) => {
                 self.administer(op).await
             }
@@ -313,6 +322,35 @@ impl Side {
                 }))
             }
             Op::CompleteByHand(numbers) => self.answer(jobs.complete_jobs(&ids(numbers)).await),
+            _ => Self::nothing(),
+        }
+    }
+
+    /// What is done to what jobs tell.
+    async fn clear(&self, op: &Op) -> Answer {
+        let jobs = &self.f.jobs;
+        match op {
+            Op::ClearHistory(job, states, limit) => {
+                let of_all = HistoryQuery::of_all_jobs();
+                let query = job.map_or(of_all, |job| HistoryQuery::new(self.id(job)));
+                let states = states.iter().map(|state| State::ALL[usize::from(*state)]);
+                let page = jobs
+                    .clear_history(&query.states(states).limit(*limit))
+                    .await;
+                self.answer(page.map(|page| page.items))
+            }
+            Op::ClearLogs(job, when, limit) => {
+                let of_all = LogQuery::of_all_jobs();
+                let query = job.map_or(of_all, |job| LogQuery::new(self.id(job)));
+                let ago = |millis: u64| self.f.now().before(Duration::from_millis(millis));
+                let query = match when {
+                    Ok(millis) => query.after(ago(*millis)),
+                    Err(millis) => query.before(ago(*millis)),
+                };
+                let query = query.limit(*limit);
+                let clear = async |cursor| jobs.clear_logs(&query.clone().cursor(cursor)).await;
+                self.answer(all_pages(clear).await.map(by_milliseconds))
+            }
             _ => Self::nothing(),
         }
     }

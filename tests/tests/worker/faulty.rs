@@ -274,6 +274,10 @@ impl StateStore for Faulty {
         self.inner.lookup_history(query).await
     }
 
+    async fn clear_history(&self, query: &HistoryQuery) -> Result<Page<(JobId, Step)>> {
+        self.inner.clear_history(query).await
+    }
+
     async fn stats(&self) -> Result<Stats> {
         self.inner.stats().await
     }
@@ -301,6 +305,10 @@ impl LogStore for Faulty {
 
     async fn logs(&self, query: &LogQuery) -> Result<Page<LogLine>> {
         self.inner.logs(query).await
+    }
+
+    async fn clear_logs(&self, query: &LogQuery) -> Result<Page<LogLine>> {
+        self.inner.clear_logs(query).await
     }
 }
 
