@@ -265,17 +265,17 @@ impl HistoryQuery {
 macro_rules! told_in_pages {
     ($query:ident, $told:literal) => {
         impl $query {
-            #[doc = concat!("Only ", $told, " at or after this time.")]
+            #[doc = concat!("Only ", $told, " at or after this time, if there is one.")]
             #[must_use]
-            pub fn after(mut self, time: Timestamp) -> Self {
-                self.after = Some(time);
+            pub fn after(mut self, time: impl Into<Option<Timestamp>>) -> Self {
+                self.after = time.into();
                 self
             }
 
-            #[doc = concat!("Only ", $told, " before this time.")]
+            #[doc = concat!("Only ", $told, " before this time, if there is one.")]
             #[must_use]
-            pub fn before(mut self, time: Timestamp) -> Self {
-                self.before = Some(time);
+            pub fn before(mut self, time: impl Into<Option<Timestamp>>) -> Self {
+                self.before = time.into();
                 self
             }
 

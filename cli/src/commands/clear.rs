@@ -29,14 +29,9 @@ pub(super) async fn run(global: &Global, args: &Clear) -> Result<ExitCode> {
 async fn history(global: &Global, args: &ClearHistory, store: &Opened) -> Result<ExitCode> {
     let which = &args.which;
     let all = HistoryQuery::of_all_jobs;
-    let mut query = which.id.map_or_else(all, HistoryQuery::new);
-    query = query.states(args.state.iter().copied()).limit(PAGE);
-    if let Some(after) = which.after {
-        query = query.after(after);
-    }
-    if let Some(before) = which.before() {
-        query = query.before(before);
-    }
+    let query = which.id.map_or_else(all, HistoryQuery::new);
+    let query = query.states(args.state.iter().copied()).limit(PAGE);
+    let query = query.after(which.after).before(which.before());
     let clear = async |cursor| {
         let page = query.clone().cursor(cursor);
         store.jobs.clear_history(&page).await
@@ -52,14 +47,9 @@ async fn history(global: &Global, args: &ClearHistory, store: &Opened) -> Result
 async fn log(global: &Global, args: &ClearLog, store: &Opened) -> Result<ExitCode> {
     let which = &args.which;
     let all = LogQuery::of_all_jobs;
-    let mut query = which.id.map_or_else(all, LogQuery::new);
-    query = query.levels(args.level.iter().copied()).limit(PAGE);
-    if let Some(after) = which.after {
-        query = query.after(after);
-    }
-    if let Some(before) = which.before() {
-        query = query.before(before);
-    }
+    let query = which.id.map_or_else(all, LogQuery::new);
+    let query = query.levels(args.level.iter().copied()).limit(PAGE);
+    let query = query.after(which.after).before(which.before());
     let clear = async |cursor| {
         let page = query.clone().cursor(cursor);
         store.jobs.clear_logs(&page).await

@@ -34,13 +34,8 @@ async fn show(global: &Global, args: &History, store: &Opened) -> Result<()> {
     let query = told
         .id
         .map_or_else(HistoryQuery::of_all_jobs, HistoryQuery::new);
-    let mut query = query.states(args.state.iter().copied());
-    if let Some(after) = told.after {
-        query = query.after(after);
-    }
-    if let Some(before) = told.before {
-        query = query.before(before);
-    }
+    let query = query.states(args.state.iter().copied());
+    let query = query.after(told.after).before(told.before);
     let mut words = "history".to_owned();
     for state in &args.state {
         words = format!("{words} --state {state}");

@@ -23,13 +23,8 @@ pub(super) async fn run(global: &Global, args: Log) -> Result<ExitCode> {
 async fn show(global: &Global, args: &Log, store: &Opened) -> Result<()> {
     let told = &args.told;
     let query = told.id.map_or_else(LogQuery::of_all_jobs, LogQuery::new);
-    let mut query = query.levels(args.level.iter().copied());
-    if let Some(after) = told.after {
-        query = query.after(after);
-    }
-    if let Some(before) = told.before {
-        query = query.before(before);
-    }
+    let query = query.levels(args.level.iter().copied());
+    let query = query.after(told.after).before(told.before);
     let mut words = "log".to_owned();
     for level in &args.level {
         words = format!("{words} --level {level}");
