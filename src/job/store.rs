@@ -187,9 +187,9 @@ pub trait QueueStore: Send + Sync {
 
     /// Takes from the workers of these names, in whatever process, the jobs they hold: for workers
     /// that are known to be dead, whose leases last long. A worker that lives after all finds its
-    /// leases [lost](Self::lost). The attempt counts, as if the lease had run out, for the job may be what
-    /// killed the worker; but the next one is due at once. One that has none left has failed for
-    /// good. Returns the jobs it took.
+    /// leases [lost](Self::lost). The attempt counts, as if the lease had run out, for the job may
+    /// be what killed the worker; but the next one is due at once. One that has none left has
+    /// failed for good. Returns the jobs it took.
     ///
     /// # Errors
     /// As [`complete_jobs`](Self::complete_jobs).

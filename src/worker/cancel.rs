@@ -10,7 +10,8 @@ use super::shared::{Shared, changed};
 /// A poll may come early by this factor.
 const SOONER: u32 = 8;
 
-/// Fires the tokens of canceled and lost jobs, for as long as it is polled. Sleeps while nothing runs.
+/// Fires the tokens of canceled and lost jobs, for as long as it is polled. Sleeps while nothing
+/// runs.
 pub(super) async fn listen(shared: &Shared) -> Infallible {
     let clock = &shared.clock;
     let mut activity = shared.store.activity();

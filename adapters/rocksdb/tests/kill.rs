@@ -1,6 +1,6 @@
 //! A process that commits to RocksDB is killed at random moments, again and again: while it opens,
-//! while it writes, while RocksDB flushes and compacts. See [`kvjob_trials::kill`] for what must hold, and for
-//! `KVJOB_KILLS` and `KVJOB_SEED`.
+//! while it writes, while RocksDB flushes and compacts. See [`kvjob_trials::kill`] for what must
+//! hold, and for `KVJOB_KILLS` and `KVJOB_SEED`.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 

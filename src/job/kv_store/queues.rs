@@ -16,10 +16,10 @@ const PAGE: usize = 256;
 const COUNTED: usize = 32;
 
 impl KvStore {
-    /// How many jobs of a [serial queue](crate::job::NewJob::queue) may run at a time, from now on: between 1,
-    /// as where this was not said, and [`MAX_QUEUE_LIMIT`]. It is stored with the queue, and
-    /// holds whichever process claims. Where more run than a lower limit allows, they go on, and
-    /// no other begins before there is room. Says whether it was another before.
+    /// How many jobs of a [serial queue](crate::job::NewJob::queue) may run at a time, from now on:
+    /// between 1, as where this was not said, and [`MAX_QUEUE_LIMIT`]. It is stored with the queue,
+    /// and holds whichever process claims. Where more run than a lower limit allows, they go on,
+    /// and no other begins before there is room. Says whether it was another before.
     ///
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
@@ -54,9 +54,9 @@ impl KvStore {
         .await
     }
 
-    /// How a [serial queue](crate::job::NewJob::queue) stands: its limit, which jobs run, how many wait. A queue
-    /// that nobody has used yet is an empty one. What changes meanwhile may be seen as it was
-    /// before, or after.
+    /// How a [serial queue](crate::job::NewJob::queue) stands: its limit, which jobs run, how many
+    /// wait. A queue that nobody has used yet is an empty one. What changes meanwhile may be seen
+    /// as it was before, or after.
     ///
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
@@ -92,10 +92,10 @@ impl KvStore {
         Ok(status)
     }
 
-    /// The [serial queues](crate::job::NewJob::queue) in which a job runs or is due, and those for which a limit
-    /// is set, as [`queue_status`](Self::queue_status) shows them, in no order that means anything:
-    /// up to this many, at most 256 at once. Those whose records cannot be read are left out and
-    /// said, so that a page may have fewer although more follow.
+    /// The [serial queues](crate::job::NewJob::queue) in which a job runs or is due, and those for
+    /// which a limit is set, as [`queue_status`](Self::queue_status) shows them, in no order that
+    /// means anything: up to this many, at most 256 at once. Those whose records cannot be read are
+    /// left out and said, so that a page may have fewer although more follow.
     ///
     /// # Errors
     /// `bad-cursor` for a cursor of something else, or what the store says.

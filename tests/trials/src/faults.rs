@@ -44,8 +44,9 @@ pub async fn until_it_fails(store: &dyn Store, first: u32) -> (u32, Error) {
     panic!("it never failed");
 }
 
-/// Commits from this one on until the disk fails, which leaves the commit in doubt and closes the store. Says how
-/// many were acknowledged, what was said of the one in doubt, and what of later calls.
+/// Commits from this one on until the disk fails, which leaves the commit in doubt and closes the
+/// store. Says how many were acknowledged, what was said of the one in doubt, and what of later
+/// calls.
 pub async fn until_it_closes(store: &dyn Store, first: u32) -> (u32, Error, Error) {
     let (count, in_doubt) = until_it_fails(store, first).await;
     assert_eq!(in_doubt.kind(), &ErrorKind::Unknown, "{in_doubt}");
